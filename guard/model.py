@@ -121,7 +121,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class LocalImage:
-    """An image an engine holds. ``tags`` are full references; ``created`` and ``tagged`` order same-repository images."""
+    """An image an engine holds. ``tags`` are full references; ``created`` orders images of a repository."""
 
     image_id: str
     tags: tuple[str, ...]

@@ -168,7 +168,7 @@ class RunHandle(Protocol):
     def folder(self) -> Path: ...
 
     async def wait(self, on_result: Callable[[HostResult], None]) -> Mapping[str, HostResult]:
-        """Results as they come, then all of them. A host without a result is FAILED or UNREACHABLE, never assumed good."""
+        """Results as they come, then all of them. A host without one is FAILED or UNREACHABLE, never good."""
 
     def cancel(self) -> None: ...
 
