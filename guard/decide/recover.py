@@ -1,0 +1,56 @@
+"""After a crash: the journal and what is seen on the hosts now → what is left to do.
+
+Only the image seen running on a host decides. The journal says what was wanted, never what happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from guard.model import HostFacts, HostPlan, HostResult, HostState, Plan
+
+
+def observed(plan: HostPlan, facts: HostFacts, known: HostResult | None) -> HostResult:
+    """How one host stands. PLANNED: still to be done. A host that could not be looked at is UNREACHABLE."""
+    backup = known.backup_tag if known else None
+    downtime = known.downtime_s if known else None
+
+    def result(state: HostState, error: str | None = None) -> HostResult:
+        return HostResult(plan.host, state, plan.from_, plan.to, backup, downtime, error)
+
+    if plan.to is None:
+        return result(HostState.SKIPPED, plan.problem or None)
+    if facts.unreachable:
+        return result(HostState.UNREACHABLE, facts.problem)
+    if facts.problem:
+        return result(HostState.FAILED, facts.problem)
+    if plan.from_ is not None and plan.from_.image_id == plan.to.image_id:
+        return result(HostState.UNCHANGED)
+    running = facts.running
+    if running is not None and running.image.image_id == plan.to.image_id and running.status == "running":
+        return result(HostState.RESTORED)
+    expected = {plan.to.image_id, plan.from_.image_id if plan.from_ else ""}
+    if running is not None and running.image.image_id not in expected:
+        return result(
+            HostState.SKIPPED, f"{running.image.image} runs there now: somebody deployed since, so it is left alone"
+        )
+    return result(HostState.PLANNED)
+
+
+def left_to_do(results: Mapping[str, HostResult]) -> tuple[str, ...]:
+    """Hosts that a resumed run has to touch, in order. An unreachable host is tried again."""
+    return tuple(host for host, r in results.items() if r.state in (HostState.PLANNED, HostState.UNREACHABLE))
+
+
+def narrowed(plan: Plan, hosts: tuple[str, ...]) -> Plan:
+    """The same plan for fewer hosts; empty batches vanish."""
+    wanted = set(hosts)
+    batches = tuple(kept for batch in plan.batches if (kept := tuple(h for h in batch if h in wanted)))
+    return Plan(
+        plan.service,
+        plan.playbook,
+        plan.backup_tag,
+        batches,
+        {host: p for host, p in plan.hosts.items() if host in wanted},
+        plan.on_batch_failure,
+    )
