@@ -143,6 +143,9 @@ class Observations(Protocol):
     def observations(self, service: str, since: datetime) -> tuple[Observation, ...]:
         """Oldest first."""
 
+    def prune(self, now: datetime, keep_days: float) -> int:
+        """Delete older observations, in small steps so that writers go between; how many. Counters stay."""
+
 
 class Holds(Protocol):
     def set_hold(self, hold: Hold) -> None: ...
