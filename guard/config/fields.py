@@ -1,0 +1,372 @@
+"""The kinds of values the configuration knows. Each has one validator, one error text and one JSON Schema.
+
+A validator raises ValueError with the expectation; ``problems`` adds file, line, key and what stood there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationInfo, WithJsonSchema
+
+from guard.config.durations import parse_duration
+from guard.config.substitute import check_template, fill_for_validation, has_template
+
+NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}"
+_NAME = re.compile(NAME, re.ASCII)
+_CONTAINER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}", re.ASCII)
+_PLAYBOOK = re.compile(r"[a-z][a-z0-9_-]{0,62}@[0-9]{1,9}(\.[0-9]{1,9}){0,2}", re.ASCII)
+_PERCENT = re.compile(r"[0-9]{1,3}(\.[0-9]{1,6})?%", re.ASCII)
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f]")
+
+FROM_ENVIRONMENT = {"type": "string", "pattern": r"\$\{"}  # what a number may be as long as it is not substituted
+
+
+class Reading:
+    """What a validation of a file needs to know: where paths start, and which texts turned out to be secrets."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.secrets: set[str] = set()
+
+
+def reading(info: ValidationInfo) -> Reading | None:
+    """The file being read, or None when a model is built from Python."""
+    return info.context if isinstance(info.context, Reading) else None
+
+
+# --- durations and numbers ---
+
+
+def _positive(value: object) -> float:
+    seconds = parse_duration(value)
+    if seconds <= 0:
+        raise ValueError("expected a duration longer than zero")
+    return seconds
+
+
+_DURATION_SCHEMA = {"type": ["string", "number"], "examples": ["500ms", "30s", "5m", "1h", 30]}
+Seconds = Annotated[float, BeforeValidator(parse_duration), WithJsonSchema(_DURATION_SCHEMA)]
+PositiveSeconds = Annotated[
+    float, BeforeValidator(_positive), WithJsonSchema({**_DURATION_SCHEMA, "exclusiveMinimum": 0})
+]
+
+
+def _whole(value: object) -> int | None:
+    """Digits in a string are a number too: that is how ``${NAME}`` arrives."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value, re.ASCII):
+        return int(value)
+    return None
+
+
+def _count(value: object) -> int:
+    number = _whole(value)
+    if number is None or not 1 <= number <= 1_000_000:
+        raise ValueError("expected a whole number of at least 1")
+    return number
+
+
+Count = Annotated[
+    int, BeforeValidator(_count), WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, FROM_ENVIRONMENT]})
+]
+
+
+def _flag(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in {"true", "yes", "on", "false", "no", "off"}:
+        return value.lower() in {"true", "yes", "on"}
+    raise ValueError("expected true or false")
+
+
+Flag = Annotated[bool, BeforeValidator(_flag), WithJsonSchema({"anyOf": [{"type": "boolean"}, FROM_ENVIRONMENT]})]
+
+
+def _percent_or_count(value: object) -> int | str | None:
+    number = _whole(value)
+    if number is not None:
+        return number if 1 <= number <= 1_000_000 else None
+    if isinstance(value, str) and _PERCENT.fullmatch(value) and 0 < float(value[:-1]) <= 100:
+        return value
+    return None
+
+
+def _quorum(value: object) -> int | str:
+    quorum = "any" if value == "any" else _percent_or_count(value)
+    if quorum is None:
+        raise ValueError('expected any, a whole number of at least 1, or a percentage such as "50%"')
+    return quorum
+
+
+_PERCENT_SCHEMA = {"type": "string", "pattern": r"^[0-9]{1,3}(\.[0-9]{1,6})?%$"}
+_COUNT_SCHEMA = {"type": "integer", "minimum": 1}
+Quorum = Annotated[
+    int | str,
+    BeforeValidator(_quorum),
+    WithJsonSchema({"anyOf": [{"const": "any"}, _COUNT_SCHEMA, _PERCENT_SCHEMA]}),
+]
+
+
+def _batches(value: object) -> tuple[int | str, ...]:
+    expected = 'expected a list of host counts and percentages that grow, such as [1, "50%", "100%"]'
+    if not isinstance(value, (list, tuple)) or not value:
+        raise ValueError(expected)
+    steps = tuple(_percent_or_count(step) for step in value)
+    counts = [step for step in steps if isinstance(step, int)]
+    percents = [float(step[:-1]) for step in steps if isinstance(step, str)]
+    if None in steps or counts != sorted(set(counts)) or percents != sorted(set(percents)):
+        raise ValueError(expected)
+    return tuple(step for step in steps if step is not None)
+
+
+Batches = Annotated[
+    tuple[int | str, ...],
+    BeforeValidator(_batches),
+    WithJsonSchema({"type": "array", "minItems": 1, "items": {"anyOf": [_COUNT_SCHEMA, _PERCENT_SCHEMA]}}),
+]
+
+
+# --- names ---
+
+
+def _text(value: object) -> str:
+    """YAML reads 5432 as a number; whoever writes it where a text belongs must say so."""
+    if not isinstance(value, str):
+        raise ValueError("expected text (put it in quotes)")
+    if "\x00" in value:
+        raise ValueError("expected text without NUL characters")
+    return value
+
+
+Text = Annotated[str, BeforeValidator(_text)]
+
+
+def _name(value: object) -> str:
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise ValueError(
+            "expected a name of letters, digits, '_', '.' and '-' that begins with a letter or digit, 63 at most"
+        )
+    return value
+
+
+Name = Annotated[str, BeforeValidator(_name), WithJsonSchema({"type": "string", "pattern": f"^{NAME}$"})]
+
+
+def _pattern(value: object) -> str:
+    text = _text(value)
+    if not text.strip() or text.lstrip().startswith(("-", "@")) or _UNSAFE.search(text):
+        raise ValueError(
+            "expected an Ansible host pattern such as web or web:&dc1:!web3 (no '-' or '@' in front, one line)"
+        )
+    return text.strip()
+
+
+HostPattern = Annotated[str, BeforeValidator(_pattern), WithJsonSchema({"type": "string", "minLength": 1})]
+
+
+def _playbook(value: object) -> str:
+    if not isinstance(value, str) or not _PLAYBOOK.fullmatch(value):
+        raise ValueError("expected a playbook as name@version, such as container@1 or container@1.0.0")
+    return value
+
+
+PlaybookName = Annotated[
+    str, BeforeValidator(_playbook), WithJsonSchema({"type": "string", "pattern": f"^{_PLAYBOOK.pattern}$"})
+]
+
+
+# --- text with {{ variables }} ---
+
+
+def _template(value: object) -> str:
+    text = _text(value)
+    check_template(text)
+    return text
+
+
+def _container(value: object) -> str:
+    text = _template(value)
+    if not _CONTAINER.fullmatch(fill_for_validation(text)):
+        raise ValueError("expected a container name: letters, digits, '_', '.' and '-', a letter or digit first")
+    return text
+
+
+Container = Annotated[str, BeforeValidator(_container), WithJsonSchema({"type": "string", "minLength": 1})]
+
+
+def _url(value: object) -> str:
+    text = _template(value)
+    expected = "expected a URL such as http://{{ ansible_host }}:8080/healthz"
+    filled = fill_for_validation(text)
+    if _UNSAFE.search(filled) or " " in filled or not filled.lower().startswith(("http://", "https://")):
+        raise ValueError(expected)
+    try:
+        parts = urlsplit(filled)
+        good = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        good = False
+    if not good:
+        raise ValueError(expected)
+    return text
+
+
+Url = Annotated[str, BeforeValidator(_url), WithJsonSchema({"type": "string", "pattern": r"^(https?://|\$\{)"})]
+
+
+def plain(text: str) -> str:
+    """For texts that take no variables: saying so beats comparing with a text that still holds braces."""
+    if has_template(text):
+        raise ValueError("{{ … }} is not replaced here: variables can stand in url, headers, dsn and container")
+    return text
+
+
+PlainText = Annotated[str, BeforeValidator(_text), AfterValidator(plain)]
+
+
+# --- secrets ---
+
+_SECRET_SCHEMA = {
+    "anyOf": [
+        {"type": "string"},
+        {
+            "type": "object",
+            "properties": {"file": {"type": "string", "description": "File to read; relative to the configuration"}},
+            "required": ["file"],
+            "additionalProperties": False,
+        },
+    ]
+}
+
+
+def _secret(value: object, info: ValidationInfo) -> str:
+    """A text, or the content of ``{file: PATH}`` without the line end behind it."""
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if not isinstance(value, Mapping):
+        return _text_or_file(value)
+    here = reading(info)
+    name = value.get("file")
+    if here is None or set(value) != {"file"} or not isinstance(name, str) or not name or "\x00" in name:
+        raise ValueError("expected text or {file: PATH}")
+    path = here.folder / name
+    try:
+        text = path.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ValueError(f"cannot read the secret file {path}: {why}") from error
+    if not text:
+        raise ValueError(f"the secret file {path} is empty")
+    here.secrets.add(text)
+    return text
+
+
+def _text_or_file(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("expected text or {file: PATH}")
+    return _text(value)
+
+
+def _dsn(value: object, info: ValidationInfo) -> SecretStr | None:
+    if value is None and reading(info) is None:
+        return None  # only the built-in set may lack it: its check then observes `unknown`
+    text = _secret(value, info)
+    check_template(text)
+    if not has_template(text) and not (re.match(r"postgres(ql)?://", text) or "=" in text):
+        raise ValueError("expected a PostgreSQL address such as postgresql://user:password@host:5432/database")
+    return SecretStr(text)
+
+
+Dsn = Annotated[SecretStr | None, BeforeValidator(_dsn), WithJsonSchema(_SECRET_SCHEMA)]
+
+
+def _headers(value: object, info: ValidationInfo) -> dict[str, str]:
+    if not isinstance(value, Mapping):
+        raise ValueError("expected a mapping of header names to texts")
+    headers = {}
+    for name, given in value.items():
+        if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+            raise ValueError(f"{name!r} is not a header name")
+        text = str(given) if isinstance(given, int) and not isinstance(given, bool) else _header_text(name, given, info)
+        headers[name] = text
+    return headers
+
+
+def _header_text(name: str, given: object, info: ValidationInfo) -> str:
+    try:
+        text = _secret(given, info)
+        check_template(text)
+    except ValueError as error:
+        raise ValueError(f"header {name}: {error}") from error
+    if _UNSAFE.search(text):
+        raise ValueError(f"header {name}: expected one line without control characters")
+    return text
+
+
+Headers = Annotated[
+    dict[str, str],
+    BeforeValidator(_headers),
+    WithJsonSchema(
+        {"type": "object", "additionalProperties": {"anyOf": [*_SECRET_SCHEMA["anyOf"], {"type": "integer"}]}}
+    ),
+]
+
+
+# --- HTTP expectations ---
+
+StatusRange = tuple[int, int]
+
+
+def _status(value: object) -> tuple[StatusRange, ...]:
+    items = value if isinstance(value, (list, tuple)) else [value]
+    ranges = [_status_range(item) for item in items]
+    found = tuple(item for item in ranges if item is not None)
+    if not found or len(found) != len(ranges):
+        raise ValueError('expected a status such as 200, "2xx" or "200-299", or a list of them')
+    return found
+
+
+def _status_range(item: object) -> StatusRange | None:
+    if isinstance(item, (tuple, list)) and len(item) == 2:  # a range that was validated before
+        low, high = _whole(item[0]), _whole(item[1])
+    elif isinstance(item, str) and re.fullmatch(r"[1-5]xx", item):
+        low = int(item[0]) * 100
+        high = low + 99
+    elif isinstance(item, str) and re.fullmatch(r"[0-9]{3}-[0-9]{3}", item, re.ASCII):
+        low, high = int(item[:3]), int(item[4:])
+    else:
+        low = high = _whole(item)
+    if low is None or high is None or not 100 <= low <= high <= 599:
+        return None
+    return low, high
+
+
+_STATUS_ITEM = {
+    "anyOf": [
+        {"type": "integer", "minimum": 100, "maximum": 599},
+        {"type": "string", "pattern": r"^([1-5]xx|[0-9]{3}(-[0-9]{3})?|.*\$\{.*)$"},
+    ]
+}
+StatusSet = Annotated[
+    tuple[StatusRange, ...],
+    BeforeValidator(_status),
+    WithJsonSchema({"anyOf": [*_STATUS_ITEM["anyOf"], {"type": "array", "minItems": 1, "items": _STATUS_ITEM}]}),
+]
+
+
+def _regex(value: object) -> str:
+    text = plain(_text(value))
+    try:
+        re.compile(text)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"expected a regular expression ({error})") from error
+    return text
+
+
+Regex = Annotated[str, BeforeValidator(_regex), WithJsonSchema({"type": "string", "format": "regex"})]
