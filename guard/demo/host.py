@@ -150,6 +150,18 @@ class Host:
         with contextlib.suppress(FileNotFoundError):
             (self.folder / "pid").unlink()
 
+    def revive(self) -> None:
+        """Undo whatever of the below was done to the host: power, frozen sessions, sshd, engine."""
+        if self._init is None or self._init.poll() is not None:
+            self.power_on()
+            self.wait_ready()
+            return
+        self.thaw()
+        if self._sshd and not self._processes(*_SSHD):
+            self.start_sshd()
+        if not self._engine_of and not self._processes("dockerd"):
+            self.start_engine()
+
     # -- the engine
 
     def docker(
