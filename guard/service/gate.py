@@ -1,0 +1,275 @@
+"""The pipeline step after a deploy: watch the candidate for a fixed time, end in exactly one outcome."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from guard.decide import gate as judge
+from guard.decide.service import state_of
+from guard.decide.thresholds import Transition
+from guard.errors import Interrupted
+from guard.model import (
+    Gate,
+    GateOutcome,
+    Lease,
+    Observation,
+    Release,
+    ReleaseState,
+    Rollback,
+    RollbackOutcome,
+    State,
+    TargetKey,
+    Trigger,
+)
+from guard.report.documents import gate_document
+from guard.schedule import Schedule, ScheduledTarget, one_round
+from guard.service import ledger
+from guard.service.counting import Counters, Recorder, log_observation
+from guard.service.leases import held
+from guard.service.look import look
+from guard.service.rollback import Order, roll_back
+from guard.service.session import Bound, Session, new_id
+from guard.service.stop import Stop
+
+TICK_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class GateOrder:
+    """``within_s`` None: long enough for one full row of failures to be seen beside the time of health."""
+
+    for_s: float
+    within_s: float | None = None
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a live view or a plain line may want to know at each observation."""
+
+    observation: Observation
+    transition: Transition | None
+    failures: int
+    threshold: int
+
+
+Listener = Callable[[Progress], None]
+
+
+class GateRun:
+    """One gate from its leases to its record."""
+
+    def __init__(self, session: Session, services: Sequence[Bound], order: GateOrder, stop: Stop) -> None:
+        self._session = session
+        self._services = {bound.name: bound for bound in services}
+        self._order = order
+        self._stop = stop
+        self._targets: dict[TargetKey, ScheduledTarget] = {
+            target.key: target for bound in services for target in session.build_targets(bound, session.engines)
+        }
+        self._counters = Counters(
+            {key: target.thresholds for key, target in self._targets.items()},
+            {bound.name: bound.config.quorum for bound in services},
+        )
+        self._recorder = Recorder(session.store, self._counters, session.log)
+        self._terms = judge.Terms(
+            order.for_s,
+            order.within_s if order.within_s is not None else self._default_within(),
+            {key: target.thresholds.failure for key, target in self._targets.items()},
+        )
+        self._progress = judge.start(self._targets, session.clock.monotonic())
+
+    async def run(self, listener: Listener) -> Gate:
+        """Interrupted after SIGINT or SIGTERM, with everything recorded. LeaseHeld before anything is done."""
+        async with held(self._session, list(self._services)) as leases:
+            now = self._session.clock.now()
+            gate = Gate(new_id("gt", now), tuple(self._services), None, "", now, None)
+            await asyncio.to_thread(self._session.store.begin_gate, gate)
+            releases = await self._candidates()
+            self._progress = judge.start(self._targets, self._session.clock.monotonic())
+            decision = await self._watch(listener)
+            if decision is None:
+                return await self._interrupted(gate)
+            return await self._end(gate, decision, releases, leases)
+
+    def _default_within(self) -> float:
+        rows = [t.thresholds.failure * (t.interval_s + t.timeout_s) for t in self._targets.values()]
+        return self._order.for_s + max(rows, default=0.0)
+
+    async def _candidates(self) -> dict[str, Release | None]:
+        """Enter what runs now as candidates, and call out what was rejected before."""
+        found: dict[str, Release | None] = {}
+        for name, bound in self._services.items():
+            facts = await look(self._session, bound)
+            for image in await ledger.called_out(self._session, name, facts):
+                self._session.log.warning("this release was rejected before", service=name, image=image)
+            found[name] = await ledger.record(
+                self._session,
+                name,
+                ledger.running_images(facts),
+                state=ReleaseState.CANDIDATE,
+                origin="gate",
+                healthy=None,
+            )
+        return found
+
+    async def _watch(self, listener: Listener) -> judge.Decision | None:
+        """Observe until the pure judge decides; None when asked to stop."""
+        ended = asyncio.Event()
+        wake = asyncio.Event()
+
+        def take(observation: Observation) -> None:
+            self._take(observation, listener)
+            wake.set()
+
+        schedule = Schedule(list(self._targets.values()), self._session.clock)
+        running = asyncio.create_task(schedule.run(take, ended, immediately=True))
+        flushing = asyncio.create_task(self._recorder.run(ended))
+        try:
+            while not self._stop.is_set():
+                decision = self._judge()
+                if decision is not None and decision.verdict is judge.Verdict.HEALTHY:
+                    decision = await self._confirmed(decision, take)
+                if decision is not None:
+                    return decision
+                await _either(wake, self._stop, TICK_S)
+                wake.clear()
+            return None
+        finally:
+            ended.set()
+            await asyncio.gather(running, flushing)
+
+    def _take(self, observation: Observation, listener: Listener) -> None:
+        key = observation.target
+        transition = self._counters.take(observation)
+        self._progress = judge.note(self._progress, key, observation.state, self._session.clock.monotonic())
+        log_observation(self._session.log, observation)
+        self._recorder.add(observation)
+        status = self._counters.status(key)
+        listener(Progress(observation, transition, status.failures, self._targets[key].thresholds.failure))
+
+    def _judge(self) -> judge.Decision | None:
+        return judge.verdict(
+            self._progress,
+            self._counters.all(),
+            self._counters.failed_services(),
+            self._terms,
+            self._session.clock.monotonic(),
+        )
+
+    async def _confirmed(self, decision: judge.Decision, take: Callable[[Observation], None]) -> judge.Decision | None:
+        """The last look of a long interval may be old: nothing is called healthy without a fresh round."""
+        for observation in await one_round(list(self._targets.values()), self._session.clock):
+            take(observation)
+        again = self._judge()
+        return decision if again is not None and again.verdict is judge.Verdict.HEALTHY else again
+
+    async def _end(
+        self,
+        gate: Gate,
+        decision: judge.Decision,
+        releases: Mapping[str, Release | None],
+        leases: Mapping[str, Lease],
+    ) -> Gate:
+        match decision.verdict:
+            case judge.Verdict.HEALTHY:
+                for name, release in releases.items():
+                    await self._good(name, release, gate)
+                return await self._record(gate, GateOutcome.HEALTHY, decision.reason, ())
+            case judge.Verdict.INCONCLUSIVE:
+                return await self._record(gate, GateOutcome.INCONCLUSIVE, decision.reason, ())
+            case judge.Verdict.FAILED:
+                self._session.log.error("threshold reached", gate=gate.id, reason=decision.reason)
+                rollbacks = await self._roll_back(gate, decision, leases)
+                outcome, reason = _outcome(decision, rollbacks)
+                return await self._record(gate, outcome, reason, rollbacks)
+
+    async def _good(self, name: str, release: Release | None, gate: Gate) -> None:
+        facts = await look(self._session, self._services[name])
+        images = ledger.running_images(facts)
+        if release is not None and {h: i.image_id for h, i in images.items()} == {
+            h: i.image_id for h, i in release.hosts.items()
+        }:
+            store = self._session.store
+            await asyncio.to_thread(store.set_release_state, release.id, ReleaseState.GOOD, f"passed {gate.id}")
+        elif images:
+            self._session.log.warning("the running release changed during the gate: not called good", service=name)
+
+    async def _roll_back(
+        self, gate: Gate, decision: judge.Decision, leases: Mapping[str, Lease]
+    ) -> tuple[Rollback, ...]:
+        """The failed services, those that depend on others first."""
+        rollbacks = []
+        failed = decision.services
+        for name in dependents_first([b for b in self._services.values() if b.name in failed]):
+            bound = self._services[name]
+            order = Order(
+                trigger=Trigger.THRESHOLD,
+                reason=decision.reason,
+                dry_run=self._order.dry_run,
+                failing=self._counters.failing_hosts(name),
+                failed_dependencies=tuple([d for d in bound.config.depends_on if await self._failed_elsewhere(d)]),
+                critical_services=sum(b.config.critical for b in self._services.values()),
+                critical_failing=sum(self._services[n].config.critical for n in failed),
+                gate_id=gate.id,
+            )
+            rollbacks.append(await roll_back(self._session, bound, order, leases[name], self._stop))
+        return tuple(rollbacks)
+
+    async def _failed_elsewhere(self, name: str) -> bool:
+        """Whether a dependency outside this gate is unhealthy right now. Inside it, both are rolled back together."""
+        if name in self._services:
+            return False
+        bound = self._session.bind([name])[0]
+        targets = self._session.build_targets(bound, self._session.engines)
+        observed = await one_round(targets, self._session.clock)
+        return state_of({o.state for o in observed}) is State.UNHEALTHY
+
+    async def _interrupted(self, gate: Gate) -> Gate:
+        await self._record(gate, GateOutcome.INCONCLUSIVE, "interrupted before it was decided", ())
+        raise Interrupted(
+            f"gate {gate.id} was interrupted; nothing was changed", signal_number=self._stop.signal_number
+        )
+
+    async def _record(self, gate: Gate, outcome: GateOutcome, reason: str, rollbacks: tuple[Rollback, ...]) -> Gate:
+        await self._recorder.flush()
+        ended = replace(gate, outcome=outcome, reason=reason, ended_at=self._session.clock.now())
+        current = {}
+        for name in self._services:
+            releases = await asyncio.to_thread(self._session.store.releases, name)
+            current[name] = releases[0] if releases else None
+        statuses = {name: self._counters.of(name) for name in self._services}
+        ended = replace(ended, document=gate_document(ended, statuses, current, rollbacks))
+        await asyncio.to_thread(self._session.store.end_gate, ended)
+        return ended
+
+
+def dependents_first(services: Sequence[Bound]) -> list[str]:
+    """Reverse ``depends_on`` order; the configuration refuses circles, and what is left over keeps its order."""
+    names = [bound.name for bound in services]
+    needs = {bound.name: set(bound.config.depends_on) & set(names) for bound in services}
+    ordered: list[str] = []
+    while len(ordered) < len(names):
+        left = [name for name in names if name not in ordered]
+        free = [name for name in left if not any(name in needs[other] for other in left if other != name)]
+        ordered.extend(free or left)
+    return ordered
+
+
+def _outcome(decision: judge.Decision, rollbacks: tuple[Rollback, ...]) -> tuple[GateOutcome, str]:
+    outcomes = {rollback.outcome for rollback in rollbacks}
+    if outcomes <= {RollbackOutcome.RESTORED}:
+        return GateOutcome.ROLLED_BACK, decision.reason
+    if outcomes <= {RollbackOutcome.REFUSED, RollbackOutcome.DRY_RUN}:
+        return GateOutcome.NOT_ROLLED_BACK, "; ".join(rollback.reason for rollback in rollbacks)
+    return GateOutcome.ROLLBACK_FAILED, "; ".join(rollback.reason for rollback in rollbacks)
+
+
+async def _either(wake: asyncio.Event, stop: asyncio.Event, seconds: float) -> None:
+    """Until an observation came, a stop was asked for, or a tick has passed."""
+    waits = [asyncio.create_task(wake.wait()), asyncio.create_task(stop.wait())]
+    await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()

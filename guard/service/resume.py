@@ -1,0 +1,86 @@
+"""Finishing what a crash or an unreachable host left unfinished: look first, then decide, then act.
+
+Only what runs on the hosts now counts; the journal says what was wanted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from guard.decide.recover import left_to_do, narrowed, observed
+from guard.decide.target import Wish, choose
+from guard.errors import GuardError
+from guard.model import HostFacts, HostPlan, HostState, Lease, Phase, Plan, Release, Rollback, RollbackOutcome
+from guard.service.execute import adopt_run
+from guard.service.look import look
+from guard.service.rollback import carry_out
+from guard.service.session import Bound, Session
+
+_TRIED = (RollbackOutcome.PARTIAL, RollbackOutcome.FAILED)
+
+
+async def resumable(session: Session, service: str) -> tuple[Rollback, ...]:
+    """Rollbacks without an end, and the service's newest one when it left a host out of reach. Oldest first."""
+    unfinished = await asyncio.to_thread(session.store.unfinished, service)
+    rollbacks = await asyncio.to_thread(session.store.rollbacks, service)
+    acted = [r for r in rollbacks if r.outcome not in (RollbackOutcome.REFUSED, RollbackOutcome.DRY_RUN)]
+    newest = acted[:1]
+    away = [r for r in newest if r.outcome in _TRIED and _unreachable(r)]
+    found = {rollback.id: rollback for rollback in [*unfinished, *away]}
+    return tuple(sorted(found.values(), key=lambda rollback: rollback.started_at))
+
+
+def _unreachable(rollback: Rollback) -> bool:
+    return any(result.state is HostState.UNREACHABLE for result in rollback.hosts.values())
+
+
+async def resume(session: Session, bound: Bound, rollback: Rollback, lease: Lease, stop: asyncio.Event) -> Rollback:
+    """Finish one rollback under a lease the caller holds. Its record stays one record."""
+    store = session.store
+    plan = await asyncio.to_thread(store.plan, rollback.id)
+    if plan is None:
+        raise GuardError(f"rollback {rollback.id} has no plan on record, so it cannot be resumed")
+    session.log.warning("resuming a rollback", service=bound.name, id=rollback.id, phase=rollback.phase.value)
+    await adopt_run(session, rollback)
+    await asyncio.to_thread(store.set_phase, rollback.id, Phase.CLAIMED)
+    here = bound.narrowed(frozenset(plan.hosts))
+    releases = await asyncio.to_thread(store.releases, bound.name)
+    facts = await look(session, here, releases)
+    plan = _with_targets(plan, facts, bound, releases)
+    results = {
+        host: observed(host_plan, facts.get(host, _gone(host_plan)), rollback.hosts.get(host))
+        for host, host_plan in plan.hosts.items()
+    }
+    for result in results.values():
+        await asyncio.to_thread(store.record_host, rollback.id, result)
+    todo = tuple(h for h in left_to_do(results) if results[h].state is not HostState.UNREACHABLE)
+    going = narrowed(plan, todo) if todo else narrowed(plan, ())
+    current = replace(rollback, hosts=results, fence=lease.fence)
+    return await carry_out(session, bound, current, _all_batched(going, todo), stop)
+
+
+def _all_batched(plan: Plan, todo: tuple[str, ...]) -> Plan:
+    """Hosts that had no batch (out of reach when it was planned) form the last one."""
+    batched = {host for batch in plan.batches for host in batch}
+    late = tuple(host for host in todo if host not in batched)
+    return replace(plan, batches=(*plan.batches, late)) if late else plan
+
+
+def _with_targets(plan: Plan, facts: dict[str, HostFacts], bound: Bound, releases: tuple[Release, ...]) -> Plan:
+    """A host that could not be looked at before gets its target now, by the same rule."""
+    hosts = dict(plan.hosts)
+    bad = frozenset(
+        p.from_.image_id for p in plan.hosts.values() if p.from_ and p.to and p.from_.image_id != p.to.image_id
+    )
+    for name, host_plan in plan.hosts.items():
+        seen = facts.get(name)
+        if host_plan.to is None and host_plan.unreachable and seen is not None and not seen.problem:
+            wish = Wish(fallback=bound.config.rollback.fallback, bad=bad or None)
+            hosts[name] = choose(seen, releases, wish)
+    return replace(plan, hosts=hosts)
+
+
+def _gone(plan: HostPlan) -> HostFacts:
+    problem = f"{plan.host} is no longer in the inventory"
+    return HostFacts(plan.host, plan.container, problem=problem)

@@ -1,0 +1,250 @@
+"""One rollback from the wish to the record: look, choose, ask every rule, write the intent, run, verify, record.
+
+The order is the promise: the plan is complete before anything is touched, the intent is durable before a run starts,
+results are recorded as they come, and only what is seen on the hosts plus the same checks make it ``restored``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from guard.decide.outcome import outcome_of, summary
+from guard.decide.plan import resolve_batches
+from guard.decide.policy import PolicyFacts, ask_all, vetoes
+from guard.decide.target import Wish, bad_images, choose
+from guard.errors import GuardError
+from guard.model import (
+    HostFacts,
+    HostPlan,
+    HostResult,
+    HostState,
+    Lease,
+    Phase,
+    Plan,
+    Release,
+    Rollback,
+    RollbackOutcome,
+    RuleAnswer,
+    Trigger,
+)
+from guard.service.execute import execute
+from guard.service.ledger import settle
+from guard.service.look import look
+from guard.service.session import Bound, Session, new_id
+from guard.service.verify import verify
+
+_TOUCHED = (RollbackOutcome.RESTORED, RollbackOutcome.PARTIAL, RollbackOutcome.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Why and how a rollback is asked for. ``failing``: hosts with a failed target of their own."""
+
+    trigger: Trigger
+    reason: str
+    to: str | None = None
+    force: bool = False
+    dry_run: bool = False
+    failing: frozenset[str] = frozenset()
+    failed_dependencies: tuple[str, ...] = ()
+    critical_services: int = 1
+    critical_failing: int = 1
+    gate_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A plan with every rule's answer; ``allowed`` when no rule says no."""
+
+    plan: Plan
+    facts: Mapping[str, HostFacts]
+    answers: tuple[RuleAnswer, ...]
+
+    @property
+    def allowed(self) -> bool:
+        return not vetoes(self.answers)
+
+
+async def roll_back(session: Session, bound: Bound, order: Order, lease: Lease, stop: asyncio.Event) -> Rollback:
+    """Carry out one rollback under a lease the caller holds and renews. Never raises for what a host did."""
+    decided = await decide(session, bound, order)
+    rollback = _record(session, bound, order, decided, lease)
+    if not decided.allowed:
+        return await _refuse(session, rollback, decided)
+    await asyncio.to_thread(session.store.begin_rollback, rollback, decided.plan, _key(rollback))
+    session.log.warning("rollback started", service=bound.name, id=rollback.id, reason=order.reason)
+    return await carry_out(session, bound, rollback, decided.plan, stop)
+
+
+async def decide(session: Session, bound: Bound, order: Order) -> Decided:
+    """Facts, targets, batches and rules. Nothing is written and no host is changed."""
+    releases = await asyncio.to_thread(session.store.releases, bound.name)
+    last = await last_touching(session, bound.name)
+    facts = await look(session, bound, releases, order.to)
+    plans = _plans(bound, order, facts, releases, last)
+    plan = _plan(session, bound, plans)
+    now = session.clock.now()
+    policy = PolicyFacts(
+        service=bound.name,
+        now=now,
+        trigger=order.trigger,
+        critical=bound.config.critical,
+        dry_run=order.dry_run,
+        force=order.force,
+        hold=await asyncio.to_thread(session.store.hold, bound.name, now),
+        min_gap_s=bound.config.rollback.min_gap,
+        last_ended_at=last.ended_at if last else None,
+        last_outcome=last.outcome if last else None,
+        last_restored=_aimed_at(last),
+        failed_dependencies=order.failed_dependencies,
+        critical_services=order.critical_services,
+        critical_failing=order.critical_failing,
+        plans=plans,
+    )
+    return Decided(plan, facts, ask_all(policy))
+
+
+async def carry_out(session: Session, bound: Bound, rollback: Rollback, plan: Plan, stop: asyncio.Event) -> Rollback:
+    """Run the plan, verify, settle the ledger and end the record. Also what ``resume`` calls with a narrowed plan."""
+    store = session.store
+    known = dict(rollback.hosts)
+    todo = [host for batch in plan.batches for host in batch]
+    if todo:
+        known |= await execute(session, bound, rollback, plan)
+    done = frozenset(h for h, r in known.items() if r.state in (HostState.RESTORED, HostState.UNCHANGED))
+    verified, told = False, "nothing was restored, so there was nothing to verify"
+    if done:
+        await asyncio.to_thread(store.set_phase, rollback.id, Phase.VERIFYING)
+        verified, told = await verify(session, bound.narrowed(done), bool(todo), stop)
+    outcome = outcome_of(known, verified)
+    reason = f"{rollback.reason}; {summary(known)}; {told}"
+    await settle(session, bound, rollback, known, outcome, verified)
+    ended = session.clock.now()
+    await asyncio.to_thread(store.end_rollback, rollback.id, outcome, verified=verified, reason=reason, ended_at=ended)
+    level = 20 if outcome is RollbackOutcome.RESTORED else 40
+    session.log.log(
+        level, "rollback ended", service=bound.name, id=rollback.id, outcome=outcome.value, hosts=summary(known)
+    )
+    stored = await asyncio.to_thread(store.rollback, rollback.id)
+    if stored is None:
+        raise GuardError(f"rollback {rollback.id} has vanished from the store")
+    return stored
+
+
+async def last_touching(session: Session, service: str) -> Rollback | None:
+    """The newest ended rollback of the service that changed a host, or tried to."""
+    rollbacks = await asyncio.to_thread(session.store.rollbacks, service)
+    return next((r for r in rollbacks if r.outcome in _TOUCHED and r.ended_at is not None), None)
+
+
+def _aimed_at(last: Rollback | None) -> dict[str, str]:
+    if last is None:
+        return {}
+    done = (HostState.RESTORED, HostState.UNCHANGED)
+    return {host: r.to.image_id for host, r in last.hosts.items() if r.state in done and r.to is not None}
+
+
+def _plans(
+    bound: Bound,
+    order: Order,
+    facts: Mapping[str, HostFacts],
+    releases: tuple[Release, ...],
+    last: Rollback | None,
+) -> dict[str, HostPlan]:
+    config = bound.config.rollback
+    only_failing = config.scope == "failing" and order.failing
+    wish = Wish(
+        to=order.to,
+        force=order.force,
+        fallback=config.fallback,
+        bad=bad_images(list(facts.values()), order.failing, releases),
+        restored=_aimed_at(last) if order.trigger is Trigger.MANUAL else None,
+    )
+    plans = {}
+    for name, seen in facts.items():
+        if only_failing and name not in order.failing and seen.running is not None:
+            image = seen.running.image
+            plans[name] = HostPlan(name, seen.container, image, image, source="none of its targets failed")
+        else:
+            plans[name] = choose(seen, releases, wish)
+    return plans
+
+
+def _plan(session: Session, bound: Bound, plans: Mapping[str, HostPlan]) -> Plan:
+    config = bound.config.rollback
+    todo = [host for host, plan in plans.items() if needs_work(plan)]
+    return Plan(
+        service=bound.name,
+        playbook=session.catalog.resolve(config.playbook).reference,
+        backup_tag=f"backup_{session.clock.now():%Y%m%d_%H%M%S}",
+        batches=resolve_batches(config.batches, todo),
+        hosts=dict(plans),
+        on_batch_failure=config.on_batch_failure,
+    )
+
+
+def needs_work(plan: HostPlan) -> bool:
+    return plan.to is not None and (plan.from_ is None or plan.from_.image_id != plan.to.image_id)
+
+
+def planned_result(plan: HostPlan) -> HostResult:
+    """How a host stands before the run: still to do, already right, out of reach, or without a target."""
+    if plan.unreachable:
+        state = HostState.UNREACHABLE
+    elif plan.to is None:
+        state = HostState.SKIPPED if plan.from_ is not None else HostState.FAILED
+    else:
+        state = HostState.PLANNED if needs_work(plan) else HostState.UNCHANGED
+    return HostResult(plan.host, state, plan.from_, plan.to, error=plan.problem or None)
+
+
+def _record(session: Session, bound: Bound, order: Order, decided: Decided, lease: Lease) -> Rollback:
+    now = session.clock.now()
+    return Rollback(
+        id=new_id("rb", now),
+        service=bound.name,
+        outcome=RollbackOutcome.UNFINISHED,
+        phase=Phase.DECIDED,
+        trigger=order.trigger,
+        reason=order.reason,
+        playbook=decided.plan.playbook,
+        started_at=now,
+        ended_at=None,
+        hosts={host: planned_result(plan) for host, plan in decided.plan.hosts.items()},
+        artifacts=None,
+        verified=False,
+        fence=lease.fence,
+        gate_id=order.gate_id,
+    )
+
+
+def _key(rollback: Rollback) -> str:
+    """Names the attempt: a trigger that comes twice for one lease and one bad release is one rollback."""
+    images = sorted(
+        f"{host}:{r.from_.image_id if r.from_ else ''}>{r.to.image_id if r.to else ''}"
+        for host, r in rollback.hosts.items()
+    )
+    return f"{rollback.service}#{rollback.fence}#{rollback.trigger.value}#{','.join(images)}"
+
+
+async def _refuse(session: Session, rollback: Rollback, decided: Decided) -> Rollback:
+    """Deliberately nothing is done, and that is on record with the rules that said so."""
+    no = vetoes(decided.answers)
+    only_dry = all(answer.rule == "dry_run" for answer in no)
+    outcome = RollbackOutcome.DRY_RUN if only_dry else RollbackOutcome.REFUSED
+    said = "; ".join(f"{answer.rule}: {answer.sentence}" for answer in no)
+    reason = f"{rollback.reason}; {said}"
+    hosts = {
+        host: replace(r, state=HostState.SKIPPED) if r.state is HostState.PLANNED and not only_dry else r
+        for host, r in rollback.hosts.items()
+    }
+    refused = replace(rollback, hosts=hosts)
+    await asyncio.to_thread(session.store.begin_rollback, refused, decided.plan, f"{rollback.id}#refused")
+    ended = session.clock.now()
+    await asyncio.to_thread(
+        session.store.end_rollback, rollback.id, outcome, verified=False, reason=reason, ended_at=ended
+    )
+    session.log.warning("not rolled back", service=rollback.service, id=rollback.id, outcome=outcome.value, why=said)
+    return replace(refused, outcome=outcome, reason=reason, ended_at=ended, phase=Phase.ENDED)

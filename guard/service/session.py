@@ -1,0 +1,124 @@
+"""What every loop works with: the configuration bound to its hosts, and the ports."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from guard.errors import ConfigError, UsageError
+from guard.model import Host
+from guard.ports import Clock, Engines, Inventory, Store
+
+if TYPE_CHECKING:
+    import structlog
+
+    from guard.config.schema import GuardConfig, ServiceConfig
+    from guard.rollback.catalog import Catalog
+    from guard.schedule import ScheduledTarget
+
+DEFAULT_ENGINE = "unix:///var/run/docker.sock"
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A service and the hosts it lives on. A service without ``hosts`` lives on this machine's own engine."""
+
+    config: ServiceConfig
+    hosts: tuple[Host, ...]
+    local: bool
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    def container_on(self, host: Host) -> str:
+        from guard.config.substitute import render
+
+        return render(self.config.container, host)
+
+    def engine_host(self, host: Host) -> Host | None:
+        """What ``Engines.on`` wants: None is this machine's engine."""
+        return None if self.local else host
+
+    def narrowed(self, names: frozenset[str]) -> Bound:
+        return Bound(self.config, tuple(host for host in self.hosts if host.name in names), self.local)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Built by ``guard.wiring`` for one command; everything in it lives as long as that command."""
+
+    config: GuardConfig
+    state_dir: Path
+    inventory: Inventory
+    store: Store
+    engines: Engines
+    catalog: Catalog
+    clock: Clock
+    log: structlog.stdlib.BoundLogger
+    holder: str
+    build_targets: Callable[[Bound, Engines], list[ScheduledTarget]]
+    environ: Mapping[str, str]
+
+    def bind(self, names: Sequence[str], limit: str | None = None) -> tuple[Bound, ...]:
+        """The services of those names (all when none is given) with their hosts."""
+        configs = [self.config.service(name) for name in names] if names else list(self.config.services)
+        if len({config.name for config in configs}) != len(configs):
+            raise UsageError("a service is named twice")
+        return tuple(self._bind(config, limit) for config in configs)
+
+    def _bind(self, config: ServiceConfig, limit: str | None) -> Bound:
+        if config.hosts is None:
+            if limit not in (None, "localhost", "all"):
+                raise UsageError(
+                    f"service {config.name} has no hosts, so --limit {limit!r} matches nobody",
+                    hint="leave --limit out, or give the service `hosts:` in the configuration",
+                )
+            return Bound(config, (local_host(),), True)
+        if not self.config.inventory:
+            raise ConfigError(
+                f"service {config.name} names hosts {config.hosts!r}, but the configuration has no inventory",
+                hint="add `inventory: PATH` to the configuration",
+            )
+        return Bound(config, self.inventory.hosts(config.hosts, limit), False)
+
+    def engine_address(self, bound: Bound, host: Host) -> str:
+        """Where the engine's socket is, as the restore module on that host sees it."""
+        own = host.variables.get("guard_docker_host")
+        if isinstance(own, str) and own:
+            return own
+        if bound.local or host.variables.get("ansible_connection") == "local":
+            return self.environ.get("DOCKER_HOST") or DEFAULT_ENGINE
+        return DEFAULT_ENGINE
+
+
+def local_host() -> Host:
+    """This machine as Ansible sees it when there is no inventory."""
+    return Host(
+        "localhost",
+        {
+            "inventory_hostname": "localhost",
+            "ansible_host": "localhost",
+            "ansible_connection": "local",
+            "ansible_python_interpreter": sys.executable,
+        },
+    )
+
+
+def new_id(kind: str, now: datetime) -> str:
+    """``rb-20261123-234010-9f3a``: sorts by time, safe as a path, unique enough between guards."""
+    return f"{kind}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def author(environ: Mapping[str, str]) -> str:
+    """Who asks: the CI's name of the actor, else the login name."""
+    for name in ("GITHUB_ACTOR", "GITLAB_USER_LOGIN", "BUILD_USER_ID", "SUDO_USER", "USER", "LOGNAME"):
+        if environ.get(name):
+            return environ[name]
+    return f"uid {os.getuid()}"

@@ -1,0 +1,306 @@
+"""The daemon: measure all services on schedule, warn, and roll critical ones back at their threshold."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from guard.decide.thresholds import TargetStatus, Transition
+from guard.errors import GuardError, LeaseHeld
+from guard.model import (
+    HostState,
+    Image,
+    Observation,
+    Release,
+    ReleaseState,
+    Rollback,
+    RollbackOutcome,
+    State,
+    TargetKey,
+    Trigger,
+)
+from guard.schedule import Schedule, ScheduledTarget
+from guard.service import ledger
+from guard.service.counting import Counters, Recorder, log_observation
+from guard.service.leases import held
+from guard.service.look import look
+from guard.service.resume import resumable, resume
+from guard.service.rollback import Order, roll_back
+from guard.service.session import Bound, Session
+from guard.service.stop import Stop
+
+RELEASE_LOOK_S = 30.0  # how often the running image of each host is looked at
+STALE_AFTER = 5.0  # intervals after which an earlier watch's counters are not taken up
+RESUME_EVERY_S = 30.0  # how often unfinished rollbacks and returned hosts are tried again
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something a person watching wants to see. ``kind``: observation, warning, threshold, recovered, not_critical,
+    rollback_started, rollback, held, release."""
+
+    kind: str
+    service: str
+    text: str
+    observation: Observation | None = None
+    rollback: Rollback | None = None
+    failures: int = 0
+    threshold: int = 0
+
+
+Listener = Callable[[Event], None]
+
+
+class Watch:
+    """All loops of ``guard watch`` over one session."""
+
+    def __init__(
+        self, session: Session, services: Sequence[Bound], listener: Listener, stop: Stop, *, dry_run: bool = False
+    ) -> None:
+        self._session = session
+        self._services = {bound.name: bound for bound in services}
+        self._listener = listener
+        self._stop = stop
+        self._dry_run = dry_run
+        self._targets: dict[TargetKey, ScheduledTarget] = {
+            target.key: target for bound in services for target in session.build_targets(bound, session.engines)
+        }
+        self._counters = Counters(
+            {key: target.thresholds for key, target in self._targets.items()},
+            {bound.name: bound.config.quorum for bound in services},
+        )
+        self._recorder = Recorder(session.store, self._counters, session.log)
+        self._acting: dict[str, asyncio.Task[None]] = {}
+        self._healthy_since: dict[str, float] = {}
+        self._running: dict[str, Release] = {}
+        self._unanswered: set[str] = set()  # crossed before a restart, and nothing on record that acted on it
+
+    @property
+    def counters(self) -> Counters:
+        return self._counters
+
+    async def run(self) -> None:
+        """Until asked to stop. A rollback that is running then is finished first."""
+        watching = [f"watch:{name}" for name in self._services]
+        async with held(self._session, watching):
+            await self._take_up()
+            ended = asyncio.Event()
+            schedule = Schedule(list(self._targets.values()), self._session.clock)
+            tasks = [
+                asyncio.create_task(schedule.run(self._take, ended)),
+                asyncio.create_task(self._recorder.run(ended)),
+                asyncio.create_task(self._every(RELEASE_LOOK_S, self._look_at_releases)),
+                asyncio.create_task(self._every(RESUME_EVERY_S, self._resume_unfinished)),
+            ]
+            try:
+                await self._until_stopped(tasks)
+            finally:
+                ended.set()
+                if self._acting:
+                    self._session.log.info(
+                        "finishing the running rollback before stopping", services=list(self._acting)
+                    )
+                    await asyncio.gather(*self._acting.values())
+                self._stop.set()
+                await asyncio.gather(*tasks)
+                await self._recorder.flush()
+
+    async def _take_up(self) -> None:
+        """Go on with the counters of an earlier watch, unless they are so old that the row is broken by time."""
+        now = self._session.clock.now()
+        for name in self._services:
+            stored = await asyncio.to_thread(self._session.store.statuses, name)
+            fresh = {
+                key: status
+                for key, status in stored.items()
+                if key in self._targets
+                and status.last is not None
+                and (now - status.last.at).total_seconds() <= STALE_AFTER * self._targets[key].interval_s
+            }
+            self._counters.resume(fresh)
+            if self._counters.failed(name):
+                self._unanswered.add(name)
+
+    async def _until_stopped(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+        stopping = asyncio.create_task(self._stop.wait())
+        done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        for task in done - {stopping}:
+            task.result()  # a loop that ended by itself has failed: let its error be seen
+
+    async def _every(self, seconds: float, work: Callable[[Bound], Awaitable[None]]) -> None:
+        while not self._stop.is_set():
+            for bound in self._services.values():
+                if self._stop.is_set():
+                    return
+                try:
+                    await work(bound)
+                except GuardError as error:
+                    self._session.log.error("trying again later", service=bound.name, error=error.message)
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._stop.wait()
+            except TimeoutError:
+                continue
+
+    def _take(self, observation: Observation) -> None:
+        key = observation.target
+        bound = self._services[key.service]
+        transition = self._counters.take(observation)
+        log_observation(self._session.log, observation)
+        self._recorder.add(observation)
+        self._note_health(key.service)
+        status = self._counters.status(key)
+        limit = self._targets[key].thresholds.failure
+        self._say("observation", bound, observation.reason, observation, status.failures, limit)
+        if transition is not None:
+            self._say(transition.value, bound, observation.reason, observation, status.failures, limit)
+            level = 20 if transition is Transition.RECOVERED else 30
+            self._session.log.log(level, transition.value, target=str(key), failures=status.failures, threshold=limit)
+        unanswered = key.service in self._unanswered and observation.state is State.UNHEALTHY and status.crossed
+        if transition is Transition.THRESHOLD or unanswered:
+            self._unanswered.discard(key.service)
+            self._threshold(bound)
+
+    def _note_health(self, service: str) -> None:
+        if self._counters.state(service) in (State.HEALTHY, State.DEGRADED):
+            self._healthy_since.setdefault(service, self._session.clock.monotonic())
+        else:
+            self._healthy_since.pop(service, None)
+
+    def _threshold(self, bound: Bound) -> None:
+        """Act once per crossing; while a rollback of the service runs nothing more is begun."""
+        if not self._counters.failed(bound.name) or bound.name in self._acting or self._stop.is_set():
+            return
+        if not bound.config.critical:
+            text = f"{bound.name} has failed, and is not critical: logged, not rolled back"
+            self._session.log.error("threshold reached, not critical", service=bound.name)
+            self._say("not_critical", bound, text)
+            return
+        task = asyncio.create_task(self._act(bound))
+        self._acting[bound.name] = task
+        task.add_done_callback(lambda _: self._acting.pop(bound.name, None))
+
+    async def _act(self, bound: Bound) -> None:
+        statuses = self._counters.of(bound.name)
+        order = Order(
+            trigger=Trigger.THRESHOLD,
+            reason=_reason(statuses),
+            dry_run=self._dry_run,
+            failing=self._counters.failing_hosts(bound.name),
+            failed_dependencies=tuple(d for d in bound.config.depends_on if self._failed(d)),
+            critical_services=sum(b.config.critical for b in self._services.values()),
+            critical_failing=sum(b.config.critical and self._failing(name) for name, b in self._services.items()),
+        )
+        self._say("rollback_started", bound, order.reason)
+        try:
+            async with held(self._session, [bound.name]) as leases:
+                rollback = await roll_back(self._session, bound, order, leases[bound.name], self._stop)
+            self._say("rollback", bound, rollback.reason, rollback=rollback)
+        except LeaseHeld as error:
+            self._session.log.warning(
+                "not acting: another guard holds the service", service=bound.name, error=error.message
+            )
+            self._say("held", bound, error.message)
+        except GuardError as error:
+            self._session.log.error("rollback not possible now", service=bound.name, error=str(error))
+            self._say("held", bound, error.message)
+        finally:
+            self._counters.reset(bound.name)
+            self._healthy_since.pop(bound.name, None)
+
+    def _failed(self, service: str) -> bool:
+        return service in self._services and self._counters.failed(service)
+
+    def _failing(self, service: str) -> bool:
+        """In a row of failures, threshold reached or not: what a common cause looks like from here."""
+        return any(status.failures for status in self._counters.of(service).values())
+
+    async def _look_at_releases(self, bound: Bound) -> None:
+        """Record a release whenever the running image changes; call it good after ``good_after`` of health."""
+        if bound.name in self._acting:
+            return
+        facts = await look(self._session, bound)
+        images = ledger.running_images(facts)
+        if len(images) < len(bound.hosts):
+            return  # a part of the truth is no release
+        known = self._running.get(bound.name)
+        if known is None or _ids(known.hosts) != _ids(images):
+            await self._new_release(bound, images, first=known is None)
+            return
+        since = self._healthy_since.get(bound.name)
+        long_enough = since is not None and self._session.clock.monotonic() - since >= bound.config.rollback.good_after
+        if long_enough and known.state is ReleaseState.CANDIDATE:
+            await self._good(bound, known)
+
+    async def _new_release(self, bound: Bound, images: Mapping[str, Image], *, first: bool) -> None:
+        release = await ledger.record(
+            self._session, bound.name, images, state=ReleaseState.CANDIDATE, origin="watch", healthy=None
+        )
+        if release is None:
+            return
+        self._running[bound.name] = release
+        names = ", ".join(sorted({image.image for image in images.values()}))
+        if not first:
+            self._healthy_since.pop(bound.name, None)
+            self._say("release", bound, f"a new release runs: {names}")
+            self._session.log.info("a new release runs", service=bound.name, images=names, release=release.id)
+        if release.state is ReleaseState.REJECTED:
+            self._session.log.warning("this release was rejected before", service=bound.name, images=names)
+            self._say("release", bound, f"{names} runs again, and was rejected before")
+
+    async def _good(self, bound: Bound, known: Release) -> None:
+        reason = f"healthy for {bound.config.rollback.good_after:g} s under watch"
+        await asyncio.to_thread(self._session.store.set_release_state, known.id, ReleaseState.GOOD, reason)
+        releases = await asyncio.to_thread(self._session.store.releases, bound.name)
+        self._running[bound.name] = next((r for r in releases if r.id == known.id), known)
+        self._session.log.info("release is good", service=bound.name, release=known.id)
+
+    async def _resume_unfinished(self, bound: Bound) -> None:
+        """Finish what a crash left, and hosts that were out of reach, when nobody else is at it."""
+        if bound.name in self._acting:
+            return
+        for rollback in await resumable(self._session, bound.name):
+            if self._dry_run or not await self._worth_trying(bound, rollback):
+                continue
+            try:
+                async with held(self._session, [bound.name]) as leases:
+                    ended = await resume(self._session, bound, rollback, leases[bound.name], self._stop)
+            except LeaseHeld:
+                return
+            self._say("rollback", bound, ended.reason, rollback=ended)
+            self._counters.reset(bound.name)
+
+    async def _worth_trying(self, bound: Bound, rollback: Rollback) -> bool:
+        """An ended rollback is taken up again only when one of its unreachable hosts has come back."""
+        if rollback.outcome is RollbackOutcome.UNFINISHED:
+            return True
+        away = frozenset(h for h, r in rollback.hosts.items() if r.state is HostState.UNREACHABLE)
+        facts = await look(self._session, bound.narrowed(away))
+        return any(not seen.unreachable for seen in facts.values())
+
+    def _say(
+        self,
+        kind: str,
+        bound: Bound,
+        text: str,
+        observation: Observation | None = None,
+        failures: int = 0,
+        threshold: int = 0,
+        rollback: Rollback | None = None,
+    ) -> None:
+        self._listener(Event(kind, bound.name, text, observation, rollback, failures, threshold))
+
+
+def _ids(images: Mapping[str, Image]) -> dict[str, str]:
+    return {host: image.image_id for host, image in images.items()}
+
+
+def _reason(statuses: Mapping[TargetKey, TargetStatus]) -> str:
+    told = [
+        f"{key}: {status.failures} failures in a row, last: {status.last.reason if status.last else 'no reason'}"
+        for key, status in sorted(statuses.items())
+        if status.crossed
+    ]
+    return "; ".join(told[:3]) + (f" (and {len(told) - 3} more targets)" if len(told) > 3 else "")
