@@ -51,8 +51,8 @@ class Probe(Protocol):
 class Engine(Protocol):
     """A Docker engine, looked at and never changed. Raises EngineUnreachable, EngineDown or EngineError."""
 
-    async def container(self, name: str) -> ContainerFacts | None:
-        """The container of exactly that name, or None."""
+    async def container(self, name: str, *, timeout_s: float | None = None) -> ContainerFacts | None:
+        """The container of exactly that name, or None. ``timeout_s``: one total deadline, else the engine's default."""
 
     async def images(self, repository: str) -> tuple[LocalImage, ...]:
         """All local images with a tag or digest in ``repository`` (no tag part), newest ``created`` first."""

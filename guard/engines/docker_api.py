@@ -1,0 +1,267 @@
+"""The Docker API, read only: the few answers that guard needs, translated into its own nouns.
+
+Paths carry no API version, so an engine answers in its own newest one; the fields read here are the same in all since
+1.41 (20.10), and in Podman's compatible service. Source: https://docs.docker.com/reference/api/engine/
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Protocol
+from urllib.parse import quote
+
+import httpx
+
+from guard.decide import reference
+from guard.engines.bare_http import BareTransport
+from guard.engines.wire import Wire
+from guard.errors import EngineDown, EngineError, EngineUnreachable
+from guard.model import ContainerFacts, Image, LocalImage
+
+DEFAULT_TIMEOUT_S = 10.0
+_BODY_LIMIT = 32 * 1024 * 1024
+_EXCERPT = 500  # characters of a health check's output
+_DIAGNOSIS_S = 1.0  # at most; kept back from a call's time to find out why nobody answers
+_HEX = re.compile(r"[0-9a-f]+")
+
+Facts = Mapping[str, object]
+
+
+class Way(Protocol):
+    """How to reach one engine, and how to find out what is wrong when it does not answer."""
+
+    @property
+    def where(self) -> str:
+        """For messages: "the engine on web1"."""
+
+    async def dial(self) -> Wire:
+        """A stream to the engine. EngineUnreachable or EngineDown."""
+
+    async def diagnose(self, symptom: str) -> EngineError:
+        """The way was open, but no answer came (``symptom``): whose fault is it? EngineDown or EngineUnreachable."""
+
+
+class DockerEngine:
+    """An Engine (see ``guard.ports``) at the end of a ``Way``. Every call opens its own connection.
+
+    Each call has one total deadline of ``timeout_s``: EngineUnreachable when the way could not be opened within it,
+    EngineDown when the way is open and the engine does not answer, EngineError when it answers with an error.
+    """
+
+    def __init__(self, way: Way, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+        self._way = way
+        self._timeout_s = timeout_s
+
+    async def container(self, name: str, *, timeout_s: float | None = None) -> ContainerFacts | None:
+        body = await self._get(f"/containers/{quote(name, safe='')}/json", timeout_s)
+        if body is None:
+            return None
+        facts = self._mapping(body)
+        # The API also finds containers by a prefix of their ID.
+        return _container(facts) if _text(facts, "Name").removeprefix("/") == name else None
+
+    async def images(self, repository: str) -> tuple[LocalImage, ...]:
+        body = await self._get("/images/json")
+        listed = _decoded(body or b"[]", self._way.where)
+        if not isinstance(listed, list):
+            raise EngineError(f"{self._way.where} answered something that is no list of images")
+        found = [_listed_image(item) for item in listed if isinstance(item, Mapping)]
+        of_repository = [image for image in found if _belongs(image, repository)]
+        return tuple(sorted(of_repository, key=lambda image: image.created, reverse=True))
+
+    async def image(self, reference: str) -> LocalImage | None:
+        if not _is_reference(reference):  # such as "../version": the path must stay below /images
+            return None
+        body = await self._get(f"/images/{quote(reference, safe='/:@')}/json")
+        if body is None:
+            return None
+        image = _inspected_image(self._mapping(body))
+        # The API takes a short name of hexadecimal digits for a prefix of an ID too; that would be another image.
+        is_prefix = _HEX.fullmatch(reference) and len(reference) < 12 and not _belongs(image, reference)
+        return None if is_prefix else image
+
+    async def logs(self, container: str, lines: int) -> str:
+        inspected = await self._get(f"/containers/{quote(container, safe='')}/json")
+        if inspected is None:
+            raise EngineError(f"{self._way.where} has no container {container}")
+        query = f"stdout=1&stderr=1&tail={max(0, lines)}"
+        body = await self._get(f"/containers/{quote(container, safe='')}/logs?{query}") or b""
+        has_terminal = _inner(self._mapping(inspected), "Config").get("Tty") is True
+        return (body if has_terminal else _demultiplexed(body)).decode(errors="replace")
+
+    async def _get(self, path: str, timeout_s: float | None = None) -> bytes | None:
+        """The body of a good answer, None for 404."""
+        total = self._timeout_s if timeout_s is None else timeout_s
+        ends = asyncio.get_running_loop().time() + total
+        wire: Wire | None = None
+
+        async def dial(_: httpx.URL) -> Wire:
+            nonlocal wire
+            wire = await self._way.dial()
+            return wire
+
+        try:
+            async with asyncio.timeout(total - min(_DIAGNOSIS_S, total / 4)):
+                response, body = await self._exchange(BareTransport(dial, _BODY_LIMIT), path)
+        except TimeoutError:
+            if wire is None:
+                raise EngineUnreachable(f"{self._way.where} could not be reached within {total:g} s") from None
+            raise await self._why(f"no answer within {total:g} s", ends) from None
+        except (OSError, httpx.TransportError) as error:
+            raise await self._why("the connection was closed without an answer", ends) from error
+        if response.status_code == 404:
+            return None
+        if response.status_code >= 400:
+            raise EngineError(f"{self._way.where} answered {response.status_code}: {_complaint(body)}")
+        return body
+
+    async def _exchange(self, transport: BareTransport, path: str) -> tuple[httpx.Response, bytes]:
+        response = await transport.handle_async_request(httpx.Request("GET", f"http://docker{path}"))
+        try:
+            parts = [part async for part in response.aiter_raw()]
+        finally:
+            await response.aclose()
+        if response.extensions["truncated"]:
+            raise EngineError(f"{self._way.where} answered more than {_BODY_LIMIT >> 20} MiB")
+        return response, b"".join(parts)
+
+    async def _why(self, symptom: str, ends: float) -> EngineError:
+        try:
+            async with asyncio.timeout_at(ends):
+                return await self._way.diagnose(symptom)
+        except TimeoutError:
+            return EngineUnreachable(f"{self._way.where}: {symptom}, and guard could not find out why")
+
+    def _mapping(self, body: bytes) -> Facts:
+        decoded = _decoded(body, self._way.where)
+        if not isinstance(decoded, Mapping):
+            raise EngineError(f"{self._way.where} answered JSON that is no object")
+        return decoded
+
+
+def _decoded(body: bytes, where: str) -> object:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise EngineError(f"{where} answered something that is not JSON") from error
+
+
+def _complaint(body: bytes) -> str:
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        said = None
+    text = said.get("message") if isinstance(said, dict) else None
+    return str(text or body[:_EXCERPT].decode(errors="replace")).strip()[:_EXCERPT]
+
+
+def _container(facts: Facts) -> ContainerFacts:
+    state = _inner(facts, "State")
+    health = _inner(state, "Health")
+    status = _text(health, "Status")
+    config = _inner(facts, "Config")
+    return ContainerFacts(
+        name=_text(facts, "Name").removeprefix("/"),
+        container_id=_text(facts, "Id"),
+        image=Image(_text(config, "Image") or _text(facts, "ImageName"), _image_id(_text(facts, "Image"))),
+        status=_text(state, "Status"),
+        health="" if status == "none" else status,
+        health_log=_last_output(health),
+        exit_code=_number(state, "ExitCode"),
+        oom_killed=state.get("OOMKilled") is True,
+        restart_count=_number(facts, "RestartCount"),
+        started_at=_text(state, "StartedAt"),
+        error=_text(state, "Error"),
+    )
+
+
+def _last_output(health: Facts) -> str:
+    log = health.get("Log")
+    if not isinstance(log, list) or not log or not isinstance(log[-1], Mapping):
+        return ""
+    return _text(log[-1], "Output").strip()[:_EXCERPT]
+
+
+def _listed_image(facts: Facts) -> LocalImage:
+    created = _number(facts, "Created")
+    return _image(facts, datetime.fromtimestamp(created, UTC))
+
+
+def _inspected_image(facts: Facts) -> LocalImage:
+    return _image(facts, _timestamp(_text(facts, "Created")))
+
+
+def _image(facts: Facts, created: datetime) -> LocalImage:
+    # "<none>:<none>" is how older engines write that there is none.
+    return LocalImage(
+        image_id=_image_id(_text(facts, "Id")),
+        tags=tuple(tag for tag in _texts(facts, "RepoTags") if not tag.startswith("<none>")),
+        digests=tuple(digest for digest in _texts(facts, "RepoDigests") if not digest.startswith("<none>")),
+        created=created,
+        size_bytes=_number(facts, "Size"),
+    )
+
+
+def _is_reference(text: str) -> bool:
+    try:
+        reference.parse(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _belongs(image: LocalImage, repository: str) -> bool:
+    names = (*image.tags, *image.digests)
+    return any(reference.same_repository(reference.repository(name), repository) for name in names)
+
+
+def _image_id(text: str) -> str:
+    """Podman writes image IDs without the algorithm."""
+    return f"sha256:{text}" if len(text) == 64 and _HEX.fullmatch(text) else text
+
+
+def _timestamp(text: str) -> datetime:
+    """RFC 3339 with any number of fractional digits; the epoch when there is none (images built reproducibly)."""
+    trimmed = re.sub(r"(\.\d{6})\d+", r"\1", text)
+    try:
+        parsed = datetime.fromisoformat(trimmed)
+    except ValueError:
+        return datetime.fromtimestamp(0, UTC)
+    return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+def _demultiplexed(body: bytes) -> bytes:
+    """Join the frames of a log stream: stream number, three zeros, length (4 bytes, big endian), text."""
+    parts, position = [], 0
+    while position + 8 <= len(body):
+        length = int.from_bytes(body[position + 4 : position + 8])
+        parts.append(body[position + 8 : position + 8 + length])
+        position += 8 + length
+    return b"".join(parts)
+
+
+def _inner(facts: Facts, key: str) -> Facts:
+    value = facts.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _text(facts: Facts, key: str) -> str:
+    value = facts.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _texts(facts: Facts, key: str) -> tuple[str, ...]:
+    value = facts.get(key)
+    return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
+
+
+def _number(facts: Facts, key: str) -> int:
+    value = facts.get(key)
+    return int(value) if isinstance(value, int | float) else 0
+
+
+__all__ = ["DEFAULT_TIMEOUT_S", "DockerEngine", "EngineDown", "Way"]
