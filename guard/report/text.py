@@ -23,7 +23,7 @@ from guard.model import (
 
 GATE_SENTENCES = {
     GateOutcome.HEALTHY: "HEALTHY: the release is good",
-    GateOutcome.ROLLED_BACK: "ROLLED BACK: the release was unhealthy; every host runs the previous image again, verified",
+    GateOutcome.ROLLED_BACK: "ROLLED BACK: the release was unhealthy; every host runs the previous image again",
     GateOutcome.ROLLBACK_FAILED: "ROLLBACK FAILED: the release was unhealthy, and not every host is back and verified",
     GateOutcome.NOT_ROLLED_BACK: "NOT ROLLED BACK: the release was unhealthy, and guard deliberately left it",
     GateOutcome.INCONCLUSIVE: "INCONCLUSIVE: guard could not measure enough to say",
@@ -156,7 +156,7 @@ def next_steps(rollback: Rollback) -> list[str]:
         steps.append(f"next: `guard resume {rollback.id}` once the hosts can be reached")
     if rollback.outcome is RollbackOutcome.FAILED and not rollback.verified:
         steps.append(
-            f"next: `guard check {rollback.service}`; `guard rollback {rollback.service} --to IMAGE` names another target"
+            f"next: `guard check {rollback.service}`; `guard rollback {rollback.service} --to IMAGE` goes elsewhere"
         )
     if HostState.REVERTED in states or HostState.FAILED in states:
         steps.append("next: the failed container's last output is under the artifacts, in hosts/HOST/")

@@ -1,0 +1,53 @@
+"""``guard history``: rollbacks and gates on record."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from guard.cli.options import Options, common_options
+from guard.cli.running import say, with_session
+from guard.errors import UsageError
+
+if TYPE_CHECKING:
+    from guard.model import Gate
+    from guard.service.session import Session
+    from guard.service.stop import Stop
+
+
+@click.command()
+@click.argument("id_", metavar="[ID]", required=False)
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many of each.")
+@common_options
+def history(options: Options, id_: str | None, limit: int) -> None:
+    """Rollbacks and gates on record, newest first; with an ID all that is known of that one."""
+    from guard.report.documents import rollback_document
+    from guard.report.text import gate_text, history_text, rollback_text
+
+    async def work(session: Session, stop: Stop) -> None:  # noqa: ARG001 - nothing here takes long
+        store = session.store
+        if id_ is None:
+            rollbacks, gates = store.rollbacks(None, limit), store.gates(limit)
+            document = {
+                "rollbacks": [rollback_document(rollback) for rollback in rollbacks],
+                "gates": [_gate_document(gate) for gate in gates],
+            }
+            say(options, document, history_text(rollbacks, gates))
+            return
+        rollback, gate = store.rollback(id_), store.gate(id_)
+        if rollback is not None:
+            say(options, rollback_document(rollback), rollback_text(rollback))
+        elif gate is not None:
+            of_gate = [r for r in store.rollbacks(None, 10_000) if r.gate_id == gate.id]
+            say(options, _gate_document(gate), gate_text(gate, of_gate))
+        else:
+            raise UsageError(f"no rollback or gate {id_!r} is on record", hint="guard history lists them")
+
+    with_session(options, work, read_only=True)
+
+
+def _gate_document(gate: Gate) -> dict[str, object]:
+    from guard.report.documents import gate_document
+
+    return dict(gate.document) or gate_document(gate, {name: {} for name in gate.services}, {}, ())

@@ -1,0 +1,88 @@
+"""Logging: key=value lines to stderr, JSON lines to a rotating file. structlog in front, logging behind."""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import os
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TextIO
+
+from guard.cli.options import Options
+from guard.errors import StateError
+
+if TYPE_CHECKING:
+    import structlog
+
+MOST_BYTES = 10 * 1024 * 1024
+BACKUPS = 5
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+def configure(options: Options, stream: TextIO, *, quiet: bool) -> structlog.stdlib.BoundLogger:
+    """``quiet``: stderr shows warnings and worse unless a level was asked for; the file always gets the whole level."""
+    import structlog
+
+    asked = options.log_level or ("debug" if options.verbose else None)
+    level = LEVELS.get((asked or os.environ.get("LOG_LEVEL") or "info").lower(), logging.INFO)
+    logger = logging.getLogger("guard")
+    logger.setLevel(level)
+    logger.propagate = False
+    for old in list(logger.handlers):
+        logger.removeHandler(old)
+        old.close()
+    shared: list[structlog.typing.Processor] = [structlog.stdlib.add_log_level, _stamp]
+    to_stderr = logging.StreamHandler(stream)
+    to_stderr.setLevel(level if asked or not quiet else max(level, logging.WARNING))
+    to_stderr.setFormatter(
+        _formatter(structlog.dev.ConsoleRenderer(colors=False, sort_keys=False, timestamp_key="time"))
+    )
+    logger.addHandler(to_stderr)
+    if options.log_file is not None:
+        logger.addHandler(_file(options, _formatter(structlog.processors.JSONRenderer())))
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    bound: structlog.stdlib.BoundLogger = structlog.get_logger("guard")
+    return bound
+
+
+def _formatter(renderer: structlog.typing.Processor) -> logging.Formatter:
+    import structlog
+
+    return structlog.stdlib.ProcessorFormatter(
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info,
+            renderer,
+        ]
+    )
+
+
+def _file(options: Options, formatter: logging.Formatter) -> logging.Handler:
+    path = options.log_file
+    if path is None:
+        raise ValueError("no log file was asked for")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.handlers.RotatingFileHandler(path, maxBytes=MOST_BYTES, backupCount=BACKUPS, encoding="utf-8")
+    except OSError as error:
+        raise StateError(
+            f"cannot write the log file {path}: {error.strerror}", hint="name another with --log-file"
+        ) from error
+    handler.setFormatter(formatter)
+    return handler
+
+
+def _stamp(
+    logger: object,  # noqa: ARG001 - structlog's signature
+    name: str,  # noqa: ARG001 - structlog's signature
+    event: structlog.typing.EventDict,
+) -> structlog.typing.EventDict:
+    """An observation brings its own time; every other line gets the time of its writing."""
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    event.setdefault("time", now)
+    return event

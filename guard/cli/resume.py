@@ -1,0 +1,56 @@
+"""``guard resume``: finish what a crash or an unreachable host left unfinished."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from guard.cli.options import Options, common_options
+from guard.cli.running import say, with_session
+from guard.errors import UsageError
+from guard.model import HostState, RollbackOutcome
+
+if TYPE_CHECKING:
+    from guard.service.session import Session
+    from guard.service.stop import Stop
+
+STILL_UNFINISHED = 5
+
+
+@click.command()
+@click.argument("id_", metavar="[ID]", required=False)
+@common_options
+def resume(options: Options, id_: str | None) -> int:
+    """Finish rollbacks that a crash or an unreachable host left unfinished (all, or the one with that ID).
+
+    Exit code: 0 done, 5 something is still unfinished, 75 another guard holds the service.
+    """
+    from guard.report.documents import rollback_document
+    from guard.report.text import rollback_text
+    from guard.service.leases import held
+    from guard.service.resume import resumable
+    from guard.service.resume import resume as finish
+
+    async def work(session: Session, stop: Stop) -> int:
+        ended = []
+        for bound in session.bind(()):
+            for rollback in await resumable(session, bound.name):
+                if id_ in (None, rollback.id):
+                    async with held(session, [bound.name]) as leases:
+                        ended.append(await finish(session, bound, rollback, leases[bound.name], stop))
+        if id_ is not None and not ended:
+            known = session.store.rollback(id_)
+            if known is None:
+                raise UsageError(f"no rollback {id_!r} is on record", hint="guard history lists them")
+        lines = [line for rollback in ended for line in rollback_text(rollback)] or ["nothing to resume"]
+        say(options, {"rollbacks": [rollback_document(rollback) for rollback in ended]}, lines)
+        left = [
+            r
+            for r in ended
+            if r.outcome is not RollbackOutcome.RESTORED
+            or any(h.state is HostState.UNREACHABLE for h in r.hosts.values())
+        ]
+        return STILL_UNFINISHED if left else 0
+
+    return with_session(options, work)

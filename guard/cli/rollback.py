@@ -1,0 +1,71 @@
+"""``guard rollback``: put the previous image back, now."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from guard.cli.options import Options, common_options
+from guard.cli.running import say, with_session
+from guard.errors import UsageError
+from guard.model import RollbackOutcome, Trigger
+
+if TYPE_CHECKING:
+    from guard.service.session import Session
+    from guard.service.stop import Stop
+
+EXIT_CODES = {
+    RollbackOutcome.RESTORED: 0,
+    RollbackOutcome.DRY_RUN: 0,
+    RollbackOutcome.PARTIAL: 4,
+    RollbackOutcome.FAILED: 4,
+    RollbackOutcome.UNFINISHED: 4,
+    RollbackOutcome.REFUSED: 5,
+}
+
+
+@click.command()
+@click.argument("service")
+@click.option("--to", metavar="REF", help="An image reference, image ID, tag, digest or release ID.")
+@click.option("--limit", metavar="PATTERN", help="Only these hosts (an Ansible pattern).")
+@click.option("--force", is_flag=True, help="Override a hold, or restore a release that was rejected.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done; change no host.")
+@common_options
+def rollback(options: Options, service: str, to: str | None, limit: str | None, force: bool, dry_run: bool) -> int:
+    """Put the previous image of SERVICE back on its hosts, now.
+
+    Exit code: 0 restored and verified, 4 failed or partial, 5 refused, 75 another guard holds the service.
+    """
+    from guard.report.documents import rollback_document
+    from guard.report.text import rollback_text
+    from guard.service.leases import held
+    from guard.service.rollback import Order, roll_back
+    from guard.service.session import author
+
+    check_reference(to)
+
+    async def work(session: Session, stop: Stop) -> int:
+        bound = session.bind([service], limit)[0]
+        order = Order(Trigger.MANUAL, f"asked for by {author(os.environ)}", to=to, force=force, dry_run=dry_run)
+        async with held(session, [bound.name]) as leases:
+            ended = await roll_back(session, bound, order, leases[bound.name], stop)
+        say(options, rollback_document(ended), rollback_text(ended))
+        return EXIT_CODES[ended.outcome]
+
+    return with_session(options, work)
+
+
+def check_reference(to: str | None) -> None:
+    """UsageError for what can be no image reference, tag, ID or release ID."""
+    from guard.decide import reference
+
+    if to is None or reference.is_tag(to) or reference.looks_like_id(to):
+        return
+    try:
+        reference.parse(to)
+    except ValueError as error:
+        raise UsageError(
+            f"--to: {error}", hint="expected repository:tag, a tag, repository@sha256:..., an image ID or a release ID"
+        ) from error

@@ -1,0 +1,48 @@
+"""``guard status``: how every service stands now."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import click
+
+from guard.cli.options import Options, common_options
+from guard.cli.running import say, until, with_session
+
+if TYPE_CHECKING:
+    from guard.service.session import Session
+    from guard.service.stop import Stop
+
+
+@click.command()
+@click.argument("services", nargs=-1)
+@common_options
+def status(options: Options, services: tuple[str, ...]) -> None:
+    """How things are now: checks, release, hold and last rollback.
+
+    Where a `guard watch` runs, its counters are shown; everything else is measured.
+    """
+    from guard.report.documents import status_document
+    from guard.report.text import status_text
+    from guard.service.round import present
+
+    async def work(session: Session, stop: Stop) -> None:
+        bound = session.bind(services)
+        now = await until(present(session, bound), stop)
+        documents, lines = [], []
+        for one in bound:
+            hold = await asyncio.to_thread(session.store.hold, one.name, session.clock.now())
+            rollbacks = await asyncio.to_thread(session.store.rollbacks, one.name, 1)
+            releases = await asyncio.to_thread(session.store.releases, one.name)
+            last = rollbacks[0] if rollbacks else None
+            release = releases[0] if releases else None
+            statuses = now[one.name]
+            document = status_document(
+                one.name, statuses, critical=one.config.critical, hold=hold, rollback=last, release=release
+            )
+            documents.append(document)
+            lines.extend(status_text(one.name, statuses, hold, last, release))
+        say(options, {"services": documents}, lines)
+
+    with_session(options, work, read_only=True)

@@ -1,0 +1,74 @@
+"""Before a deploy: record what runs on each host, pin those images, and prove that a rollback could work."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from guard.decide.service import state_of
+from guard.decide.target import rejected_ids
+from guard.model import HostResult, HostState, Image, Release, ReleaseState, State
+from guard.service import ledger
+from guard.service.execute import pin
+from guard.service.leases import held
+from guard.service.look import look
+from guard.service.ready import HostReadiness, readiness
+from guard.service.round import measure
+from guard.service.session import Bound, Session
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """``release`` is None when nothing was found running anywhere."""
+
+    service: str
+    release: Release | None
+    state: State
+    ready: Mapping[str, HostReadiness]
+
+    @property
+    def proven(self) -> bool:
+        return bool(self.ready) and all(host.ready for host in self.ready.values())
+
+
+async def snapshot(session: Session, bound: Bound) -> Snapshot:
+    """LeaseHeld when another guard is at work on the service: what it leaves is what should be recorded."""
+    async with held(session, [bound.name]) as leases:
+        facts = await look(session, bound)
+        images = ledger.running_images(facts)
+        statuses = await measure(session, [bound])
+        state = state_of({status.state for status in statuses[bound.name].values()})
+        pinned = await pin(session, bound, images, leases[bound.name])
+        release = await _enter(session, bound, images, state)
+        ready = await readiness(session, bound)
+        return Snapshot(bound.name, release, state, _with_pins(ready, pinned))
+
+
+async def _enter(session: Session, bound: Bound, images: Mapping[str, Image], state: State) -> Release | None:
+    """Good when it is healthy now and was never rejected; what was not healthy when recorded is never a target."""
+    healthy = None if state is State.UNKNOWN else state in (State.HEALTHY, State.DEGRADED)
+    releases = await asyncio.to_thread(session.store.releases, bound.name)
+    rejected = rejected_ids(releases) & {image.image_id for image in images.values()}
+    return await ledger.record(
+        session,
+        bound.name,
+        images,
+        state=ReleaseState.GOOD if healthy and not rejected else ReleaseState.CANDIDATE,
+        origin="snapshot",
+        healthy=healthy,
+        reason=f"snapshot: {state.value}" + ("; was rejected before" if rejected else ""),
+    )
+
+
+def _with_pins(ready: Mapping[str, HostReadiness], pinned: Mapping[str, HostResult]) -> dict[str, HostReadiness]:
+    """A host on which the playbook could not even pin an image cannot be rolled back by it either."""
+    told = {}
+    for name, host in ready.items():
+        result = pinned.get(name)
+        if result is not None and result.state not in (HostState.UNCHANGED, HostState.RESTORED):
+            problem = result.error or f"the pin could not be set: {result.state.value}"
+            told[name] = HostReadiness(name, False, host.to, (*host.problems, problem))
+        else:
+            told[name] = host
+    return told

@@ -1,0 +1,114 @@
+"""The only place where adapters are built: from options and the environment to a Session."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from guard.config.load import load
+from guard.config.schema import GuardConfig
+from guard.model import TargetKey
+from guard.ports import Engines, Inventory, Store
+from guard.service.session import Bound, Session
+
+if TYPE_CHECKING:
+    import structlog
+
+    from guard.rollback.catalog import Catalog
+    from guard.schedule import ScheduledTarget
+
+
+class SystemClock:
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+def state_folder(asked: Path | None, environ: Mapping[str, str]) -> Path:
+    """``--state-dir``, ``$GUARD_STATE_DIR``, else ``/var/lib/guard`` for root and the user's own state folder."""
+    if asked is not None:
+        return asked.absolute()
+    if environ.get("GUARD_STATE_DIR"):
+        return Path(environ["GUARD_STATE_DIR"]).absolute()
+    if os.geteuid() == 0:
+        return Path("/var/lib/guard")
+    base = environ.get("XDG_STATE_HOME") or str(Path("~/.local/state").expanduser())
+    return Path(base) / "guard"
+
+
+def load_config(asked: Path | None, environ: Mapping[str, str]) -> GuardConfig:
+    return load(asked, environ, Path.cwd())
+
+
+def catalog(config: GuardConfig) -> Catalog:
+    from guard.rollback.catalog import Catalog, shipped_folder
+
+    return Catalog((*config.playbook_path, shipped_folder()))
+
+
+def inventory(config: GuardConfig, environ: Mapping[str, str]) -> Inventory:
+    from guard.inventory import AnsibleInventory
+
+    return AnsibleInventory(config.inventory, environ=environ)
+
+
+def open_store(config: GuardConfig, state_dir: Path, *, read_only: bool = False) -> Store:
+    from guard.store import open_store as open_
+
+    return open_(config.store, state_dir, read_only)
+
+
+def targets_of(bound: Bound, engines: Engines) -> list[ScheduledTarget]:
+    """Every check of a service on every host it is for, as something the schedule can run."""
+    from guard.checks.registry import build
+    from guard.schedule import ScheduledTarget
+
+    found = []
+    for check in bound.config.checks:
+        for host in bound.hosts if check.per_host else (None,):
+            key = TargetKey(bound.name, check.name, host.name if host is not None else "")
+            around = host if host is not None else bound.hosts[0] if bound.local else None
+            container = bound.container_on(around) if around is not None else bound.config.container
+            probe = build(check, host, engines, container)
+            found.append(ScheduledTarget(key, probe, check.interval, check.timeout, check.thresholds))
+    return found
+
+
+@asynccontextmanager
+async def open_session(
+    config: GuardConfig, state_dir: Path, log: structlog.stdlib.BoundLogger, *, read_only: bool = False
+) -> AsyncIterator[Session]:
+    """Everything a command works with; closed in reverse order, connections included."""
+    from guard.engines import HostEngines
+    from guard.store import this_process
+
+    environ = dict(os.environ)
+    for warning in config.warnings:
+        log.warning(warning)
+    if config.built_in:
+        log.warning("no configuration file was found: the built-in set of services is used")
+    with open_store(config, state_dir, read_only=read_only) as store:
+        engines = HostEngines(environ)
+        try:
+            yield Session(
+                config=config,
+                state_dir=state_dir,
+                inventory=inventory(config, environ),
+                store=store,
+                engines=engines,
+                catalog=catalog(config),
+                clock=SystemClock(),
+                log=log,
+                holder=this_process(),
+                build_targets=targets_of,
+                environ=environ,
+            )
+        finally:
+            await engines.close()
