@@ -98,6 +98,10 @@ class HttpExpect:
     def accepts(self, status: int) -> bool:
         return any(low <= status <= high for low, high in self.status)
 
+    @property
+    def reads_body(self) -> bool:
+        return self.json is not None or self.body is not None
+
 
 class HttpCheck(_CheckBase):
     """An HTTP request and what its answer must be."""

@@ -1,0 +1,120 @@
+"""What no single value can know: rules between the parts of a configuration. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from guard.config.problems import KeyPath, suggestion
+from guard.config.schema import Check, Defaults, HttpCheck, ServiceConfig
+from guard.config.substitute import has_template
+
+Finding = tuple[KeyPath, str]
+
+LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})  # Ansible knows these without an inventory
+_NOT_YET = "is not supported by this version"
+
+
+def cross_check(
+    services: Mapping[int, ServiceConfig], names: Sequence[str | None], defaults: Defaults | None, *, inventory: bool
+) -> Iterator[Finding]:
+    """Findings about the services that are well-formed (by index); ``names`` are those of all of them."""
+    yield from _unique(names)
+    for index, service in services.items():
+        at: KeyPath = ("services", index)
+        for path, message in (
+            *_dependencies(service, names),
+            *_unsupported(service),
+            *_places(service, inventory=inventory),
+            *_checks(service, defaults or Defaults()),
+        ):
+            yield (*at, *path), message
+    yield from _cycles(services)
+    explicit = defaults is not None and "warning_threshold" in defaults.model_fields_set
+    if defaults and explicit and defaults.warning_threshold > defaults.failure_threshold:
+        yield ("defaults", "warning_threshold"), _warning_too_high(defaults.failure_threshold)
+
+
+def _warning_too_high(failure_threshold: int) -> str:
+    return f"expected at most failure_threshold ({failure_threshold}): a warning comes before the threshold"
+
+
+def _unique(names: Sequence[str | None]) -> Iterator[Finding]:
+    for index, name in enumerate(names):
+        if name is not None and name in names[:index]:
+            yield ("services", index, "name"), f"services[{names.index(name)}] has the name {name} already"
+
+
+def _dependencies(service: ServiceConfig, names: Sequence[str | None]) -> Iterator[Finding]:
+    known = list(dict.fromkeys(name for name in names if name is not None))
+    for index, name in enumerate(service.depends_on):
+        if name == service.name:
+            yield ("depends_on", index), "a service cannot depend on itself"
+        elif name not in known:
+            yield (
+                ("depends_on", index),
+                f"there is no service {name}; {suggestion(name, known)}Known: {', '.join(known)}",
+            )
+
+
+def _cycles(services: Mapping[int, ServiceConfig]) -> Iterator[Finding]:
+    """Every cycle once, at its first service. Walks without recursion: a chain may be as long as the file."""
+    needs = {service.name: service.depends_on for service in services.values()}
+    said: set[str] = set()
+    for index, service in services.items():
+        seen: dict[str, str] = {}
+        todo = [service.name] if service.name not in said else []
+        while todo:
+            name = todo.pop()
+            for need in needs.get(name, ()):
+                if need == service.name and name != service.name:
+                    chain = [name]
+                    while chain[-1] != service.name:
+                        chain.append(seen[chain[-1]])
+                    said.update(chain)
+                    circle = " → ".join([*reversed(chain), service.name])
+                    yield ("services", index, "depends_on"), f"services depend on each other in a circle: {circle}"
+                    todo.clear()
+                    break
+                if need not in seen and need != service.name:
+                    seen[need] = name
+                    todo.append(need)
+
+
+def _unsupported(service: ServiceConfig) -> Iterator[Finding]:
+    if service.compose is not None:
+        yield ("compose",), f"a Compose service {_NOT_YET}; name its container with container:"
+    if service.swarm is not None:
+        yield ("swarm",), f"a Swarm service {_NOT_YET}"
+    if service.rollback.on_batch_failure == "revert":
+        yield ("rollback", "on_batch_failure"), f"revert {_NOT_YET}: expected stop or continue"
+
+
+def _places(service: ServiceConfig, *, inventory: bool) -> Iterator[Finding]:
+    if service.hosts is not None and not inventory and service.hosts not in LOCAL_HOSTS:
+        yield ("hosts",), "hosts need an inventory, and this configuration names none (key inventory at the top)"
+    if service.hosts is None and has_template(service.container):
+        yield ("container",), "{{ … }} takes a variable of a host, and this service has no hosts"
+
+
+def _checks(service: ServiceConfig, defaults: Defaults) -> Iterator[Finding]:
+    names: dict[str, int] = {}
+    for index, check in enumerate(service.checks):
+        at: KeyPath = ("checks", index)
+        if check.name in names:
+            yield (*at, "name"), f"checks[{names[check.name]}] has the name {check.name} already"
+        names.setdefault(check.name, index)
+        if service.hosts is None and any(has_template(text) for text in check.templates):
+            yield at, "{{ … }} takes a variable of a host, and this service has no hosts"
+        failure = effective(check, defaults)["failure_threshold"]
+        if "warning_threshold" in check.model_fields_set and check.warning_threshold > failure:
+            yield (*at, "warning_threshold"), _warning_too_high(int(failure))
+        if isinstance(check, HttpCheck) and check.method == "HEAD" and check.expect.reads_body:
+            yield (*at, "expect"), "the answer to HEAD has no body to compare: use method GET"
+
+
+def effective(check: Check, defaults: Defaults) -> dict[str, float]:
+    """Interval, timeout and thresholds: what the check says itself, else the defaults."""
+    return {
+        key: getattr(check if key in check.model_fields_set else defaults, key)
+        for key in ("interval", "timeout", "failure_threshold", "warning_threshold", "success_threshold")
+    }
