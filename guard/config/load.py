@@ -15,7 +15,7 @@ from guard.config import legacy, source
 from guard.config.cross import cross_check, effective
 from guard.config.document import Document, known_keys
 from guard.config.fields import Reading
-from guard.config.problems import KeyPath, Problem, as_error, explain, found
+from guard.config.problems import KeyPath, Problem, as_error, explain, follow_on, found
 from guard.config.schema import Defaults, GuardConfig, ServiceConfig
 from guard.errors import ConfigError, UsageError
 

@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import yaml
 
@@ -45,7 +44,8 @@ class Source:
 class _Loader(yaml.SafeLoader):
     """Only the implicit kinds of JSON, and YAML 1.1's words for true and false."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
+
+_Loader.yaml_implicit_resolvers = {}
 
 
 _Loader.add_implicit_resolver(
