@@ -5,7 +5,6 @@ engine of its own. Ending its pid 1 is a power cut; its disk (overlay and engine
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import os
 import re
@@ -17,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
+from guard.demo.base import BaseHost
 from guard.demo.ground import SSH_PORT, FleetError, Ground, run, wait_until
 
 _START_SSHD = "/usr/sbin/sshd -f /etc/ssh/fleet_sshd_config"
@@ -42,7 +42,7 @@ Subsystem sftp internal-sftp
 """
 
 
-class Host:
+class Host(BaseHost):
     """A host of a Fleet. Made by the fleet: ``prepare``, ``power_on`` and ``wait_ready``, in this order."""
 
     def __init__(
@@ -78,8 +78,14 @@ class Host:
         return (self._engine_of or self).folder / "upper/var/log/dockerd.log"
 
     def container(self, name: str = "web") -> str:
-        """The name of a deployed container: on a shared engine it carries the host's number."""
         return f"{name}-{self.index}" if self._engine_of else name
+
+    def outside_port(self, port: int) -> int:
+        return port
+
+    def published(self, port: int) -> str:
+        # On an engine of its own the address is the engine's default; a shared one must be told.
+        return f"{self.address}:{port}" if self._engine_of else str(port)
 
     # -- life
 
@@ -170,12 +176,7 @@ class Host:
         check: bool = True,
         input: str | bytes | None = None,
     ) -> str:
-        """Run the docker command line against this host's engine, from outside; its stdout, stripped."""
         return run("docker", "-H", f"unix://{self.docker_socket}", *args, check=check, given=input).strip()
-
-    def load(self, image: bytes) -> None:
-        """Load an image made by ``guard.demo.image.web_image``."""
-        self.docker("load", "--quiet", input=image)
 
     def kill_engine(self) -> None:
         """SIGKILL for dockerd, which takes its containerd and the published ports with it; containers run on."""
@@ -210,24 +211,12 @@ class Host:
     def thaw(self) -> None:
         self._signal_sessions(signal.SIGCONT)
 
-    # -- inside and from outside
+    # -- inside
 
     def exec(self, argv: Sequence[str], *, check: bool = True, given: str | bytes | None = None) -> str:
         """Run a command inside the host as root; its stdout."""
         target = ("--target", str(self._pid()), *_NAMESPACES, "--root", "--wd")
         return run("nsenter", *target, "--", *argv, check=check, given=given)
-
-    def get(self, path: str = "/healthz", port: int = 8080, timeout: float = 2.0) -> tuple[int, str]:
-        """Status and body of a GET to a port published on this host's address; OSError when nothing answers."""
-        connection = http.client.HTTPConnection(self.address, port, timeout=timeout)
-        try:
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode(errors="replace")
-        except http.client.HTTPException as error:
-            raise ConnectionError(f"{self.name} does not speak HTTP on port {port}: {error!r}") from error
-        finally:
-            connection.close()
 
     # -- below this line nothing is for users of the class
 
@@ -291,7 +280,7 @@ class Host:
         wait_until(self._engine_answers, _READY_SECONDS, f"the engine of {self.name}, see {self.engine_log}")
 
     def _engine_answers(self) -> bool:
-        if not self._processes("dockerd"):
+        if not self._processes("dockerd", "setsid", "sh"):  # setsid and sh: not yet turned into dockerd
             tail = self.engine_log.read_text(errors="replace")[-1000:] if self.engine_log.exists() else ""
             raise FleetError(f"the engine of {self.name} has ended: {tail}")
         with socket.socket(socket.AF_UNIX) as connection:
