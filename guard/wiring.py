@@ -48,9 +48,9 @@ def load_config(asked: Path | None, environ: Mapping[str, str]) -> GuardConfig:
 
 
 def catalog(config: GuardConfig) -> Catalog:
-    from guard.rollback.catalog import Catalog, shipped_folder
+    from guard.rollback.catalog import Catalog
 
-    return Catalog((*config.playbook_path, shipped_folder()))
+    return Catalog(config.playbook_path)
 
 
 def inventory(config: GuardConfig, environ: Mapping[str, str]) -> Inventory:

@@ -14,22 +14,22 @@ from guard.cli.running import say
 @common_options
 def playbooks(options: Options) -> None:
     """Installed playbook versions, newest first, with their digests."""
-    from guard.config.load import load_or_defaults
     from guard.report.text import table
-    from guard.wiring import catalog
+    from guard.wiring import catalog, load_config
 
-    found = catalog(load_or_defaults(options.config, os.environ)).all()
-    rows = [["NAME", "VERSION", "DIGEST", "FOLDER"]]
-    rows += [[p.reference.name, p.reference.version, p.reference.digest[:19], str(p.folder)] for p in found]
-    document = {
-        "playbooks": [
-            {
-                "name": p.reference.name,
-                "version": p.reference.version,
-                "digest": p.reference.digest,
-                "folder": str(p.folder),
-            }
-            for p in found
-        ]
-    }
-    say(options, document, table(rows))
+    found = catalog(load_config(options.config, os.environ)).all()
+    rows = [["NAME", "VERSION", "DIGEST", "WHERE"]]
+    rows += [[p.name, p.version, p.digest[:19], p.problem or str(p.folder)] for p in found]
+    documents = [
+        {
+            "name": p.name,
+            "version": p.version,
+            "digest": p.digest,
+            "folder": str(p.folder),
+            "shipped": p.shipped,
+            "description": p.description,
+            "problem": p.problem or None,
+        }
+        for p in found
+    ]
+    say(options, {"playbooks": documents}, table(rows))

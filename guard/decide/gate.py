@@ -59,6 +59,7 @@ class Terms:
 class Decision:
     verdict: Verdict
     reason: str
+    services: frozenset[str] = frozenset()  # those that failed
 
 
 def start(keys: Collection[TargetKey], now: float) -> Progress:
@@ -88,7 +89,7 @@ def verdict(
 ) -> Decision | None:
     """None: go on watching."""
     if failed_services:
-        return Decision(Verdict.FAILED, _crossed_reason(statuses, failed_services))
+        return Decision(Verdict.FAILED, _crossed_reason(statuses, failed_services), frozenset(failed_services))
     in_a_row = [key for key, status in statuses.items() if status.failures > 0]
     if now - progress.healthy_since >= terms.for_s and not in_a_row:
         return _time_is_up(progress, terms)
@@ -120,7 +121,8 @@ def _deadline(progress: Progress, terms: Terms, row_open: bool) -> Decision | No
     waited = f"not healthy for {terms.for_s:g} s, begun within {terms.within_s:g} s"
     if enough:
         worst = max(enough, key=lambda key: progress.counts[key].bad)
-        return Decision(Verdict.FAILED, f"{waited}: {worst} failed {progress.counts[worst].bad} times in between")
+        reason = f"{waited}: {worst} failed {progress.counts[worst].bad} times in between"
+        return Decision(Verdict.FAILED, reason, frozenset(key.service for key in enough))
     if row_open:
         return None  # the row of failures ends in the threshold or in health; either says more than the clock
     return Decision(Verdict.INCONCLUSIVE, waited)

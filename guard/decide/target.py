@@ -162,13 +162,16 @@ def _resolve(wanted: str, now: Image, images: Sequence[LocalImage]) -> Image | N
         matches = [i for i in images if i.image_id.removeprefix("sha256:").startswith(hexadecimal)]
         if len(matches) == 1:
             return _as_image(matches[0])
-    parsed = reference.parse(wanted)
+    try:
+        parsed = reference.parse(wanted)
+    except ValueError:  # a tag with capitals, say, is no repository, but still a tag
+        parsed = reference.Reference()
     if parsed.digest:
         for image in images:
             if any(digest.endswith("@" + parsed.digest) for digest in image.digests):
                 return _as_image(image, wanted)
         return Image(wanted, "", wanted)
-    wanted_names = {reference.familiar(parsed.repository) + ":" + (parsed.tag or "latest")}
+    wanted_names = {f"{reference.familiar(parsed.repository)}:{parsed.tag or 'latest'}"}
     if reference.is_tag(wanted) and running_repository:
         wanted_names.add(f"{reference.familiar(running_repository)}:{wanted}")
     for image in images:

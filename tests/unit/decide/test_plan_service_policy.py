@@ -1,0 +1,194 @@
+"""Batches, quorum, outcome and the rules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from guard.decide.outcome import outcome_of
+from guard.decide.plan import resolve_batches
+from guard.decide.policy import RULES, PolicyFacts, ask_all, vetoes
+from guard.decide.recover import left_to_do, observed
+from guard.decide.service import failing_hosts, has_failed, state_of
+from guard.decide.thresholds import TargetStatus
+from guard.model import (
+    ContainerFacts,
+    Hold,
+    HostFacts,
+    HostPlan,
+    HostResult,
+    HostState,
+    Image,
+    RollbackOutcome,
+    State,
+    TargetKey,
+    Trigger,
+)
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+OLD, NEW, OTHER = (Image(f"web:1.{n}.0", f"sha256:{n:064x}") for n in (0, 1, 2))
+PLAN = HostPlan("web1", "web", NEW, OLD, "release")
+FACTS = PolicyFacts("web", NOW, Trigger.THRESHOLD, plans={"web1": PLAN})
+
+
+@pytest.mark.parametrize(
+    ("steps", "hosts", "sizes"),
+    [
+        (["100%"], 3, [3]),
+        ([1, "50%", "100%"], 10, [1, 4, 5]),
+        ([1, "50%"], 3, [1, 1, 1]),
+        ([5], 3, [3]),
+        (["1%"], 3, [1, 2]),
+        ([1, 1, 1], 3, [1, 2]),
+        (["100%"], 0, []),
+    ],
+)
+def test_batches_are_cumulative(steps: Sequence[int | str], hosts: int, sizes: list[int]) -> None:
+    assert [len(batch) for batch in resolve_batches(steps, [f"web{n}" for n in range(hosts)])] == sizes
+
+
+STEPS = st.lists(st.one_of(st.integers(1, 50), st.integers(1, 100).map(lambda n: f"{n}%")), max_size=6)
+
+
+@given(STEPS, st.integers(0, 60))
+def test_every_host_is_in_exactly_one_batch_and_in_order(steps: list[int | str], count: int) -> None:
+    hosts = [f"web{n}" for n in range(count)]
+    assert [host for batch in resolve_batches(steps, hosts) for host in batch] == hosts
+
+
+def crossed(*hosts: str, of: int) -> dict[TargetKey, TargetStatus]:
+    return {TargetKey("web", "http", f"web{n}"): TargetStatus(crossed=f"web{n}" in hosts) for n in range(1, of + 1)}
+
+
+@pytest.mark.parametrize(
+    ("quorum", "failing", "failed"),
+    [
+        ("any", 0, False),
+        ("any", 1, True),
+        (2, 1, False),
+        (2, 2, True),
+        ("50%", 1, False),
+        ("50%", 2, True),
+        (9, 4, True),
+    ],
+)
+def test_a_quorum_says_how_many_targets_must_have_failed(quorum: str | int, failing: int, failed: bool) -> None:
+    statuses = crossed(*(f"web{n}" for n in range(1, failing + 1)), of=4)
+    assert has_failed(statuses, quorum) is failed
+
+
+def test_only_hosts_with_a_failed_target_of_their_own_are_failing() -> None:
+    statuses = {**crossed("web2", of=3), TargetKey("web", "front"): TargetStatus(crossed=True)}
+    assert failing_hosts(statuses) == {"web2"}
+
+
+def test_the_worst_target_is_the_state_of_a_service_and_nothing_measured_is_unknown() -> None:
+    assert state_of([State.HEALTHY, State.UNKNOWN, State.UNHEALTHY]) is State.UNHEALTHY
+    assert state_of([State.HEALTHY, State.UNKNOWN, State.DEGRADED]) is State.UNKNOWN
+    assert state_of([]) is State.UNKNOWN
+
+
+def said_no(facts: PolicyFacts) -> list[str]:
+    return [answer.rule for answer in vetoes(ask_all(facts))]
+
+
+HOLD = Hold("web", "migration", "ann", NOW, NOW + timedelta(hours=2))
+
+
+@pytest.mark.parametrize(
+    ("change", "rules"),
+    [
+        ({}, []),
+        ({"critical": False}, ["critical"]),
+        ({"hold": HOLD}, ["hold"]),
+        ({"hold": HOLD, "force": True}, []),
+        ({"dry_run": True}, ["dry_run"]),
+        ({"plans": {"web1": replace(PLAN, to=None, problem="nothing there")}}, ["target_known"]),
+        ({"plans": {}}, ["target_known"]),
+        ({"last_ended_at": NOW - timedelta(seconds=599)}, ["min_gap"]),
+        ({"last_ended_at": NOW - timedelta(seconds=600)}, []),
+        ({"last_restored": {"web1": NEW.image_id}}, ["loop"]),
+        ({"last_restored": {"web1": OLD.image_id}}, []),
+        ({"failed_dependencies": ("warehouse",)}, ["dependency"]),
+        ({"critical_services": 4, "critical_failing": 3}, ["mass_failure"]),
+        ({"critical_services": 2, "critical_failing": 2}, []),
+        ({"critical": False, "dry_run": True, "hold": HOLD}, ["critical", "hold", "dry_run"]),
+    ],
+)
+def test_each_rule_says_no_for_its_own_reason(change: dict[str, object], rules: list[str]) -> None:
+    assert said_no(replace(FACTS, **change)) == rules  # type: ignore[arg-type]
+
+
+def test_an_operator_is_stopped_only_by_a_hold_a_dry_run_or_a_missing_target() -> None:
+    everything = replace(
+        FACTS,
+        trigger=Trigger.MANUAL,
+        critical=False,
+        hold=HOLD,
+        dry_run=True,
+        plans={},
+        last_ended_at=NOW,
+        failed_dependencies=("warehouse",),
+        critical_services=4,
+        critical_failing=4,
+    )
+    assert said_no(everything) == ["hold", "target_known", "dry_run"]
+
+
+def test_every_rule_is_asked_and_answers_in_a_sentence_also_after_a_veto() -> None:
+    answers = ask_all(replace(FACTS, critical=False))
+    assert [answer.rule for answer in answers] == list(RULES)
+    assert all(answer.sentence for answer in answers)
+
+
+def result(state: HostState) -> HostResult:
+    return HostResult("web1", state, NEW, OLD)
+
+
+@pytest.mark.parametrize(
+    ("states", "verified", "outcome"),
+    [
+        (["restored", "restored"], True, "restored"),
+        (["restored", "unchanged"], True, "restored"),
+        (["restored", "restored"], False, "failed"),
+        (["restored", "unreachable"], True, "partial"),
+        (["restored", "reverted"], True, "partial"),
+        (["restored", "skipped"], False, "failed"),
+        (["unreachable", "failed"], True, "failed"),
+        ([], True, "failed"),
+    ],
+)
+def test_restored_means_every_host_and_verified(states: list[str], verified: bool, outcome: str) -> None:
+    results = {f"web{n}": result(HostState(state)) for n, state in enumerate(states)}
+    assert outcome_of(results, verified) is RollbackOutcome(outcome)
+
+
+def seen(image: Image | None, status: str = "running", **more: object) -> HostFacts:
+    container = ContainerFacts("web", "c", image, status, "", "", 0, False, 0, "") if image else None
+    return HostFacts("web1", "web", container, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("facts", "state"),
+    [
+        (seen(OLD), HostState.RESTORED),
+        (seen(OLD, "exited"), HostState.PLANNED),
+        (seen(NEW), HostState.PLANNED),
+        (seen(None), HostState.PLANNED),
+        (seen(OTHER), HostState.SKIPPED),
+        (seen(None, problem="no route", unreachable=True), HostState.UNREACHABLE),
+        (seen(None, problem="engine down"), HostState.FAILED),
+    ],
+)
+def test_after_a_crash_only_what_runs_on_the_host_counts(facts: HostFacts, state: HostState) -> None:
+    assert observed(PLAN, facts, None).state is state
+
+
+def test_what_is_left_is_what_is_planned_or_out_of_reach() -> None:
+    results = {state.value: result(state) for state in HostState}
+    assert left_to_do(results) == ("unreachable", "planned")
