@@ -1,0 +1,35 @@
+# Every target makes what it needs first; see .ci/setup.
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help demo test lint bench clean
+
+help:
+	@echo 'make demo    the whole story on a throw-away fleet (root, or a Docker engine you may use)'
+	@echo 'make test    linters, type checks and all tests (root)'
+	@echo 'make lint    linters and type checks only'
+	@echo 'make bench   the figures of the documentation, measured here (root)'
+	@echo 'make clean   remove caches and build output'
+
+demo:
+	@.ci/setup demo
+	@$(BIN)/guard demo
+
+test: lint
+	$(BIN)/pytest
+
+lint:
+	@.ci/setup test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/ansible-lint --offline --profile production playbooks
+
+bench:
+	@.ci/setup test
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .ansible
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
