@@ -50,7 +50,6 @@ class _CheckBase(BaseModel):
             success=self.success_threshold,
         )
 
-    @property
     def templates(self) -> tuple[str, ...]:
         """The texts of this check in which ``{{ variable }}`` is replaced."""
         return ()
@@ -58,7 +57,7 @@ class _CheckBase(BaseModel):
     @property
     def per_host(self) -> bool:
         """Whether there is one target per host of the service, rather than one in all."""
-        return any(has_template(text) for text in self.templates)
+        return any(has_template(text) for text in self.templates())
 
 
 def _plain_values(value: object) -> object:
@@ -119,7 +118,6 @@ class HttpCheck(_CheckBase):
         fields.Flag, Field(description="Follow redirects; otherwise a redirect is judged by its own status.")
     ] = False
 
-    @property
     def templates(self) -> tuple[str, ...]:
         return (self.url, *self.headers.values())
 
@@ -138,7 +136,6 @@ class PostgresCheck(_CheckBase):
         Field(description="What the first column of the first row must be. Default: any answer will do."),
     ] = None
 
-    @property
     def templates(self) -> tuple[str, ...]:
         return () if self.dsn is None else (self.dsn.get_secret_value(),)
 
@@ -157,7 +154,6 @@ class DockerCheck(_CheckBase):
         Field(description="Container to look at; may hold {{ variable }}. Default: the service's container."),
     ] = None
 
-    @property
     def templates(self) -> tuple[str, ...]:
         return () if self.container is None else (self.container,)
 

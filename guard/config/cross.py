@@ -103,7 +103,7 @@ def _checks(service: ServiceConfig, defaults: Defaults) -> Iterator[Finding]:
         if check.name in names:
             yield (*at, "name"), f"checks[{names[check.name]}] has the name {check.name} already"
         names.setdefault(check.name, index)
-        if service.hosts is None and any(has_template(text) for text in check.templates):
+        if service.hosts is None and any(has_template(text) for text in check.templates()):
             yield at, "{{ … }} takes a variable of a host, and this service has no hosts"
         failure = effective(check, defaults)["failure_threshold"]
         if "warning_threshold" in check.model_fields_set and check.warning_threshold > failure:

@@ -1,0 +1,98 @@
+"""A program of its own: loads an inventory with Ansible's loader and prints JSON. Nothing here is evaluated.
+
+stdin:  {"sources": [PATH], "patterns": [PATTERN], "undecryptable": KEY}
+stdout: {"patterns": {PATTERN: {"hosts": [NAME], "unmatched": [PART], "error": TEXT}}, "variables": {HOST: {…}},
+         "groups": [NAME], "hosts": [NAME]}  or  {"error": TEXT}
+
+Run as ``python -m guard.inventory.dump``: Ansible in guard's own process would cost every idle watcher its memory.
+Variables are the raw ones: Jinja in them stays text, vaulted ones are decrypted when there is a password for
+them, and are {KEY: REASON} otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+_DECIDED_BY_A_PLAY = frozenset({"ansible_playbook_python", "ansible_config_file", "playbook_dir"})
+
+
+def main() -> None:
+    request = json.load(sys.stdin)
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # whatever Ansible or a plug-in prints must not end up in the answer
+    with out:
+        json.dump(_answer(request["sources"], request["patterns"], request["undecryptable"]), out)
+
+
+def _answer(sources: list[str], patterns: list[str], undecryptable: str) -> dict[str, object]:
+    from ansible import constants
+    from ansible.cli import CLI
+    from ansible.errors import AnsibleError
+    from ansible.inventory.manager import InventoryManager
+    from ansible.parsing.dataloader import DataLoader
+    from ansible.vars.manager import VariableManager
+
+    try:
+        loader = DataLoader()
+        identities = list(constants.DEFAULT_VAULT_IDENTITY_LIST)
+        loader.set_vault_secrets(CLI.setup_vault_secrets(loader, vault_ids=identities, auto_prompt=False))
+        inventory = InventoryManager(loader=loader, sources=sources)
+        variables = VariableManager(loader=loader, inventory=inventory)
+        matches: dict[str, Any] = {pattern: _match(inventory, pattern) for pattern in patterns}
+        wanted = {name for match in matches.values() for name in match["hosts"]}
+        return {
+            "patterns": matches,
+            "variables": {
+                name: _variables(variables, inventory.get_host(name), undecryptable) for name in sorted(wanted)
+            },
+            "groups": sorted(set(inventory.groups) - {"all", "ungrouped"}),
+            "hosts": [host.name for host in inventory.get_hosts("all")],
+        }
+    except AnsibleError as error:
+        return {"error": str(error)}
+
+
+def _match(inventory: Any, pattern: str) -> dict[str, object]:
+    from ansible.errors import AnsibleError
+    from ansible.inventory.manager import split_host_pattern
+
+    try:
+        parts = [part.lstrip("&!") for part in split_host_pattern(pattern)]
+        unmatched = [part for part in parts if part and part != "all" and not inventory.get_hosts(part)]
+        return {"hosts": [host.name for host in inventory.get_hosts(pattern)], "unmatched": unmatched, "error": ""}
+    except AnsibleError as error:
+        return {"hosts": [], "unmatched": [], "error": str(error)}
+
+
+def _variables(manager: Any, host: Any, undecryptable: str) -> dict[str, object]:
+    from ansible import constants
+
+    raw = manager.get_vars(host=host, include_hostvars=False, stage="all")
+    internal = (constants.INTERNAL_STATIC_VARS | _DECIDED_BY_A_PLAY) - {"inventory_hostname"}
+    return {str(name): _plain(value, undecryptable) for name, value in raw.items() if name not in internal}
+
+
+def _plain(value: Any, undecryptable: str) -> object:
+    """JSON's kinds only. Every text becomes exactly ``str``: no tag of Ansible's ("trusted as template") survives."""
+    from ansible.errors import AnsibleError
+
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, (int, float)):
+        return int(value) if isinstance(value, int) else float(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, undecryptable) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(item, undecryptable) for item in value]
+    try:
+        return str(value)  # a vaulted value is decrypted by this
+    except AnsibleError as error:
+        return {undecryptable: str(error).splitlines()[0]}
+
+
+if __name__ == "__main__":
+    main()
