@@ -1,0 +1,386 @@
+"""A fresh private folder per run, whole by itself, and its retention.
+
+::
+
+    <state>/runs/<rollback id>/<run>/
+      run.json        what was asked for: playbook, version, digest, entry, hosts, variables (redacted), forks …
+      playbook/       the playbook folder, the very bytes whose digest was verified
+      ansible.cfg     every setting that is not Ansible's default
+      events.jsonl    redacted events as they came, one JSON object per line
+      stdout.log      what ansible-playbook printed, redacted
+      shim.log        what the process that owns the run had to say; empty when all is well
+      result.json     how it ended, and each host's result; written once, by rename
+      hosts/HOST/     result.json (the module's full result, redacted), container.log (the last lines of the container)
+      lock, pid       held for the life of the run; whose it is
+      inventory.yml, vars.yml, secrets.json    only during the run
+
+The playbook is copied, not used in place: what ran can be read afterwards, an upgrade in the middle of a run cannot
+mix two versions, and what was verified is what runs. The inventory is written by guard for exactly the hosts concerned,
+from the variables Ansible itself resolved, every value tagged ``!unsafe``: Ansible uses them and evaluates none.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+
+from guard.errors import StateError, UsageError
+from guard.model import Host
+from guard.rollback.catalog import Installed
+from guard.rollback.redact import Redactor, secrets_in
+
+RUN, LOCK, PID, RESULT = "run.json", "lock", "pid", "result.json"
+EVENTS, STDOUT, SHIM_LOG, HOSTS = "events.jsonl", "stdout.log", "shim.log", "hosts"
+INVENTORY, VARS, SECRETS, CONFIG, PLAYBOOK = "inventory.yml", "vars.yml", "secrets.json", "ansible.cfg", "playbook"
+PASSING = (INVENTORY, VARS, SECRETS)  # may hold secrets: gone when the run is over
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
+_HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@%+-]{0,252}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SURROGATES = re.compile(r"\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})")
+_LONE = re.compile(r"(?<!\\)((?:\\\\)*)\\u(?:d[89a-f][0-9a-f]{2})")
+_LONGEST_TMP = 40  # a socket's path ends at 107 bytes: /tmp/guard-run-xxxxxxxx/ + 40 (%C) + 17 (ssh's own suffix)
+# Ansible sets these itself; an inventory dump may carry some of them along.
+_MAGIC = frozenset(
+    {
+        "inventory_hostname",
+        "inventory_hostname_short",
+        "inventory_file",
+        "inventory_dir",
+        "groups",
+        "group_names",
+        "hostvars",
+        "omit",
+        "vars",
+        "playbook_dir",
+        "role_name",
+        "role_path",
+        "play_hosts",
+        "environment",
+        "ansible_play_hosts",
+        "ansible_play_hosts_all",
+        "ansible_play_batch",
+        "ansible_check_mode",
+        "ansible_diff_mode",
+        "ansible_forks",
+        "ansible_limit",
+        "ansible_verbosity",
+        "ansible_version",
+        "ansible_playbook_python",
+        "ansible_facts",
+        "ansible_run_tags",
+        "ansible_skip_tags",
+        "ansible_inventory_sources",
+        "ansible_config_file",
+        "ansible_search_path",
+        "ansible_play_name",
+        "ansible_role_name",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """One run to be started.
+
+    ``folder`` is new and lies below ``<state>/runs`` (see ``run_folder``). ``variables`` reach the playbook as extra
+    variables, as data. ``targets`` are the image IDs the hosts are to run in the end; a result that names another image
+    is a failure. ``secrets`` are masked wherever they turn up; values of secret-looking variables are masked anyway.
+    ``forks`` None: as many as fit this machine. ``check``: Ansible's check mode.
+    """
+
+    folder: Path
+    playbook: Installed
+    entry: str
+    hosts: tuple[Host, ...]
+    variables: Mapping[str, object] = field(default_factory=dict)
+    targets: Mapping[str, str] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()
+    forks: int | None = None
+    timeout_s: float = 1800.0
+    check: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What ``run.json`` says: all a shim, or a guard that adopts the run, needs to know."""
+
+    entry: str
+    hosts: tuple[str, ...]
+    targets: Mapping[str, str]
+    forks: int
+    timeout_s: float
+    check: bool
+    scratch: Path
+
+
+def run_folder(state_dir: Path, rollback_id: str, run: str) -> Path:
+    """Where a run's artifacts are. Both names are generated or match a strict pattern; nothing is created."""
+    for name in (rollback_id, run):
+        if not _NAME.fullmatch(name):
+            raise UsageError(f"{name!r} cannot name a run", hint="letters, digits, - and _, at most 80")
+    return state_dir / "runs" / rollback_id / run
+
+
+def default_forks(hosts: int, cpus: int | None = None) -> int:
+    """Five for each processor, never more than hosts: more only lengthens every host's downtime (bench, FACTS)."""
+    return max(1, min(hosts, 5 * (cpus or len(os.sched_getaffinity(0)))))
+
+
+def create(folder: Path) -> int:
+    """Make the folder and take its lock. Returns the lock's descriptor, which the shim inherits."""
+    try:
+        folder.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.parent.mkdir(mode=0o700, exist_ok=True)
+        folder.mkdir(mode=0o700)
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except FileExistsError as error:
+        raise StateError(f"run folder {folder} exists already", hint="a run's folder is used once") from error
+    except OSError as error:
+        raise StateError(f"cannot create {folder}: {error.strerror}", hint="check --state-dir and its disk") from error
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return lock
+
+
+def fill(spec: RunSpec) -> Asked:
+    """Write everything the shim reads. StateError when the disk does not take it; UsageError for a hostile name."""
+    names = checked_names(spec.hosts)
+    for name in spec.variables:
+        if not _VARIABLE.fullmatch(name):
+            raise UsageError(f"{name!r} cannot name an Ansible variable")
+    secrets = set(spec.secrets) | secrets_in(spec.variables)
+    for host in spec.hosts:
+        secrets |= secrets_in(host.variables)
+    scratch = _scratch()
+    asked = Asked(
+        entry=spec.playbook.entry(spec.entry),
+        hosts=names,
+        targets=dict(spec.targets),
+        forks=spec.forks or default_forks(len(names)),
+        timeout_s=spec.timeout_s,
+        check=spec.check,
+        scratch=scratch,
+    )
+    try:
+        _copy_playbook(spec)
+        write(spec.folder / INVENTORY, inventory_text(spec.hosts, scratch))
+        write(spec.folder / VARS, variables_text(spec.variables))
+        write(spec.folder / SECRETS, json.dumps(sorted(secrets)))
+        write(spec.folder / CONFIG, config_text(scratch, asked.forks))
+        write(spec.folder / RUN, json.dumps(_document(spec, asked, Redactor(secrets)), indent=1))
+    except OSError as error:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise StateError(f"cannot write {spec.folder}: {error.strerror}", hint="check the disk") from error
+    return asked
+
+
+def _copy_playbook(spec: RunSpec) -> None:
+    root = spec.folder / PLAYBOOK
+    root.mkdir(mode=0o700)
+    for path, content in spec.playbook.files.items():
+        for parent in reversed((root / path).relative_to(root).parents):
+            (root / parent).mkdir(mode=0o700, exist_ok=True)  # parents=True would not give them this mode
+        write(root / path, content)
+
+
+def read_asked(folder: Path) -> Asked:
+    """StateError when the folder holds no readable ``run.json``: then nothing was ever started there."""
+    try:
+        said = json.loads((folder / RUN).read_text())
+        return Asked(
+            entry=said["entry"],
+            hosts=tuple(said["hosts"]),
+            targets=said["targets"],
+            forks=said["forks"],
+            timeout_s=said["timeout_s"],
+            check=said["check"],
+            scratch=Path(said["scratch"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StateError(
+            f"{folder / RUN} cannot be read: {error}", hint="nothing was started from this folder"
+        ) from error
+
+
+def scrub(folder: Path, scratch: Path | None) -> None:
+    """Remove what may hold secrets. Safe to call again."""
+    for name in PASSING:
+        with suppress(FileNotFoundError):
+            (folder / name).unlink()
+    if scratch is not None and scratch.name.startswith("guard-run-"):
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """A new file, 0600 from its first byte."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def checked_names(hosts: Iterable[Host]) -> tuple[str, ...]:
+    """Host names become paths and inventory keys: only plain ones pass, each once."""
+    names = tuple(host.name for host in hosts)
+    for name in names:
+        if not _HOST.fullmatch(name) and not _is_address(name):
+            raise UsageError(
+                f"inventory host name {name!r} is refused: it would become a path, and could be read as a pattern",
+                hint="rename it in the inventory (letters, digits, . _ @ % + -) and keep the address in ansible_host",
+            )
+    if len(set(names)) != len(names):
+        raise UsageError("a host is named twice in one run")
+    return names
+
+
+def _is_address(name: str) -> bool:
+    try:
+        return ip_address(name).version == 6 and "%" not in name
+    except ValueError:
+        return False
+
+
+def inventory_text(hosts: Iterable[Host], scratch: Path) -> str:
+    """A YAML inventory of exactly these hosts. Every value is ``!unsafe``: used, and never evaluated."""
+    lines = ["all:", "  hosts:"]
+    for host in hosts:
+        lines.append(f"    {unsafe_json(host.name)}:")
+        for key, value in sorted(_with_connection(host, scratch).items()):
+            lines.append(f"      {unsafe_json(key)}: !unsafe {unsafe_json(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def variables_text(variables: Mapping[str, object]) -> str:
+    """Extra variables as YAML, ``!unsafe`` throughout. An empty mapping is valid for ``-e @file`` as well."""
+    lines = [f"{unsafe_json(key)}: !unsafe {unsafe_json(value)}" for key, value in sorted(variables.items())]
+    return "\n".join(lines) + "\n" if lines else "{}\n"
+
+
+def _with_connection(host: Host, scratch: Path) -> dict[str, object]:
+    """The host's variables, with guard's own SSH options where ssh looks first (socket) or last (keep-alive)."""
+    found = {k: v for k, v in host.variables.items() if k not in _MAGIC and _VARIABLE.fullmatch(k)}
+    if found.get("ansible_connection") in ("local", "ansible.builtin.local"):
+        found.setdefault("ansible_python_interpreter", sys.executable)
+        return found
+    # A shared socket would hide a changed host key; ssh takes the first value it is given, so ours stands first.
+    shared = f"-o ControlMaster=auto -o ControlPersist=60s -o ControlPath={scratch}/%C"
+    found["ansible_ssh_args"] = f"{shared} {found.get('ansible_ssh_args') or '-C'}"
+    # A frozen host becomes unreachable after about 15 s. Last, so that the user's own keep-alive wins.
+    alive = "-o ServerAliveInterval=5 -o ServerAliveCountMax=2"
+    found["ansible_ssh_extra_args"] = f"{found.get('ansible_ssh_extra_args') or ''} {alive}".strip()
+    return found
+
+
+def unsafe_json(value: object) -> str:
+    """JSON that is YAML too: ASCII only, characters beyond the basic plane as YAML writes them, no lone surrogates."""
+    text = json.dumps(value, ensure_ascii=True, sort_keys=True, default=str)
+    text = _SURROGATES.sub(_astral, text)
+    return _LONE.sub(r"\1\\ufffd", text)
+
+
+def _astral(match: re.Match[str]) -> str:
+    high, low = int(match[1], 16), int(match[2], 16)
+    return f"\\U{0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00):08x}"
+
+
+def config_text(scratch: Path, forks: int) -> str:
+    """The run's own ansible.cfg: the user's (and one in the current folder) is never read."""
+    return f"""\
+[defaults]
+forks = {forks}
+host_key_checking = True
+gathering = explicit
+interpreter_python = /usr/bin/python3
+timeout = 10
+nocows = True
+nocolor = True
+retry_files_enabled = False
+localhost_warning = False
+inventory_unparsed_warning = False
+deprecation_warnings = False
+local_tmp = {scratch}/ansible
+fact_caching = memory
+collections_path = {scratch}/collections
+collections_scan_sys_path = False
+roles_path = {scratch}/roles
+home = {scratch}/home
+internal_poll_interval = 0.001
+display_skipped_hosts = False
+[inventory]
+enable_plugins = yaml
+unparsed_is_failed = True
+[connection]
+pipelining = True
+[ssh_connection]
+pipelining = True
+retries = 0
+"""
+
+
+def _scratch() -> Path:
+    """A 0700 folder with a short path for sockets and ansible-runner's own files; gone after the run."""
+    base = tempfile.gettempdir()
+    return Path(tempfile.mkdtemp(prefix="guard-run-", dir=base if len(base) <= _LONGEST_TMP else "/tmp"))  # noqa: S108
+
+
+def _document(spec: RunSpec, asked: Asked, redactor: Redactor) -> dict[str, object]:
+    reference = spec.playbook.reference
+    return {
+        "playbook": {"name": reference.name, "version": reference.version, "digest": reference.digest},
+        "entry": asked.entry,
+        "hosts": list(asked.hosts),
+        "targets": dict(asked.targets),
+        "variables": redactor.value(spec.variables),
+        "forks": asked.forks,
+        "timeout_s": asked.timeout_s,
+        "check": asked.check,
+        "scratch": str(asked.scratch),
+    }
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process holds the run's lock, that is: whether the run is alive."""
+    try:
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
+def prune(state_dir: Path, runs: int, days: float, unfinished: set[str], now: float) -> tuple[str, ...]:
+    """Delete rollbacks' artifacts beyond the newest ``runs``, or older than ``days``. Returns the deleted names.
+
+    ``now`` is seconds since the epoch. A rollback in ``unfinished``, or with a run that is alive, is never deleted and
+    counts towards no limit.
+    """
+    root = state_dir / "runs"
+    if not root.is_dir():
+        return ()
+    ended = [
+        (folder.stat().st_mtime, folder.name, folder)
+        for folder in root.iterdir()
+        if folder.is_dir() and not folder.is_symlink() and folder.name not in unfinished
+    ]
+    deleted: list[str] = []
+    for place, (changed, name, folder) in enumerate(sorted(ended, reverse=True)):
+        old = now - changed > days * 86400
+        if (place < runs and not old) or any(is_held(run) for run in folder.iterdir() if run.is_dir()):
+            continue
+        shutil.rmtree(folder)
+        deleted.append(name)
+    return tuple(deleted)
