@@ -11,7 +11,7 @@ from pathlib import Path
 from guard.errors import GuardError, StateError
 from guard.model import Host, HostPlan, HostResult, HostState, Image, Lease, Phase, Plan, Rollback
 from guard.report.documents import image_document, rollback_document
-from guard.rollback.run import adopt, start
+from guard.rollback.run import Lost, RunHandle, adopt, start
 from guard.rollback.workdir import RunSpec, run_folder
 from guard.service.session import Bound, Session, new_id
 
@@ -65,12 +65,15 @@ async def adopt_run(session: Session, rollback: Rollback) -> None:
     if not runs:
         return
     found = await adopt(runs[-1])
-    if found is None:
-        session.log.warning("the run left no result: the hosts are looked at", run=str(runs[-1]))
-        await asyncio.to_thread(session.store.set_phase, rollback.id, Phase.LOST)
-        return
-    arrived: list[HostResult] = []
-    for result in (await found.wait(arrived.append)).values():
+    if isinstance(found, RunHandle):
+        session.log.info("the run is still alive: waiting for it", run=str(runs[-1]))
+        results = await found.wait(lambda _: None)
+    else:
+        results = found.hosts
+        if isinstance(found, Lost):
+            session.log.warning("the run left no result: the hosts are looked at", run=str(runs[-1]))
+            await asyncio.to_thread(session.store.set_phase, rollback.id, Phase.LOST)
+    for result in results.values():
         await asyncio.to_thread(session.store.record_host, rollback.id, result)
 
 
