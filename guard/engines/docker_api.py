@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Protocol
 from urllib.parse import quote
 
@@ -19,7 +20,7 @@ import httpx
 from guard.decide import reference
 from guard.engines.bare_http import BareTransport
 from guard.engines.wire import Wire
-from guard.errors import EngineDown, EngineError, EngineUnreachable
+from guard.errors import EngineError, EngineUnreachable
 from guard.model import ContainerFacts, Image, LocalImage
 
 DEFAULT_TIMEOUT_S = 10.0
@@ -29,6 +30,13 @@ _DIAGNOSIS_S = 1.0  # at most; kept back from a call's time to find out why nobo
 _HEX = re.compile(r"[0-9a-f]+")
 
 Facts = Mapping[str, object]
+
+
+class Symptom(StrEnum):
+    """How a request failed although the way was open."""
+
+    SILENT = "no answer came in time"
+    CLOSED = "the connection was closed without an answer"
 
 
 class Way(Protocol):
@@ -41,8 +49,8 @@ class Way(Protocol):
     async def dial(self) -> Wire:
         """A stream to the engine. EngineUnreachable or EngineDown."""
 
-    async def diagnose(self, symptom: str) -> EngineError:
-        """The way was open, but no answer came (``symptom``): whose fault is it? EngineDown or EngineUnreachable."""
+    async def diagnose(self, symptom: Symptom) -> EngineError:
+        """The way was open, but no answer came: whose fault is it? EngineDown or EngineUnreachable."""
 
 
 class DockerEngine:
@@ -110,9 +118,9 @@ class DockerEngine:
         except TimeoutError:
             if wire is None:
                 raise EngineUnreachable(f"{self._way.where} could not be reached within {total:g} s") from None
-            raise await self._why(f"no answer within {total:g} s", ends) from None
+            raise await self._why(Symptom.SILENT, ends) from None
         except (OSError, httpx.TransportError) as error:
-            raise await self._why("the connection was closed without an answer", ends) from error
+            raise await self._why(Symptom.CLOSED, ends) from error
         if response.status_code == 404:
             return None
         if response.status_code >= 400:
@@ -129,7 +137,7 @@ class DockerEngine:
             raise EngineError(f"{self._way.where} answered more than {_BODY_LIMIT >> 20} MiB")
         return response, b"".join(parts)
 
-    async def _why(self, symptom: str, ends: float) -> EngineError:
+    async def _why(self, symptom: Symptom, ends: float) -> EngineError:
         try:
             async with asyncio.timeout_at(ends):
                 return await self._way.diagnose(symptom)
@@ -262,6 +270,3 @@ def _texts(facts: Facts, key: str) -> tuple[str, ...]:
 def _number(facts: Facts, key: str) -> int:
     value = facts.get(key)
     return int(value) if isinstance(value, int | float) else 0
-
-
-__all__ = ["DEFAULT_TIMEOUT_S", "DockerEngine", "EngineDown", "Way"]

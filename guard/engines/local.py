@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from guard.engines.docker_api import Symptom
 from guard.engines.resolve import Resolver
 from guard.engines.wire import Wire, dial_tcp, dial_unix
 from guard.errors import EngineDown, EngineError, EngineUnreachable
@@ -44,7 +45,7 @@ class UnixWay:
         except OSError as error:
             raise _translated(self.where, error) from error
 
-    async def diagnose(self, symptom: str) -> EngineError:
+    async def diagnose(self, symptom: Symptom) -> EngineError:
         return EngineDown(f"{self.where} does not answer: {symptom}")
 
 
@@ -68,7 +69,7 @@ class TcpWay:
         except OSError as error:
             raise _translated(self.where, error) from error
 
-    async def diagnose(self, symptom: str) -> EngineError:
+    async def diagnose(self, symptom: Symptom) -> EngineError:
         return EngineDown(f"{self.where} does not answer: {symptom}")
 
 

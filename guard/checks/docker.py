@@ -1,0 +1,145 @@
+"""A look at the container itself: does it run, is it healthy by its own check, and does it stay up?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from guard.checks.site import Site
+from guard.checks.verdict import excerpt, unhealthy, unknown
+from guard.config.schema import DockerCheck
+from guard.errors import ConfigError, EngineDown, EngineError
+from guard.model import ContainerFacts, Host, Measurement, State
+from guard.ports import Engines
+
+SETTLE_S = 60.0
+"""How long a container that was restarted must stay up before it is healthy again. Until then it is ``degraded``,
+which keeps a row of failures from being broken: a container that dies every 15 s looks healthy in most looks."""
+
+_STOPPED = {
+    "created": "was created and never started",
+    "paused": "is paused",
+    "restarting": "is restarting",
+    "removing": "is being removed",
+    "dead": "is dead",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    facts: ContainerFacts
+    restarted_at: float | None  # monotonic time of the look that first saw the last restart
+
+
+class DockerProbe:
+    def __init__(
+        self,
+        engines: Engines,
+        host: Host | None,
+        container: str,
+        timeout_s: float,
+        wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._engines = engines
+        self._host = host
+        self._container = container
+        self._timeout_s = timeout_s
+        self._wall_clock = wall_clock
+        self._previous: _Look | None = None
+
+    @classmethod
+    def build(cls, check: DockerCheck, site: Site) -> DockerProbe:
+        name = site.render(check.container, f"check {check.name}") if check.container else site.container
+        if not name:
+            raise ConfigError(f"check {check.name} names no container", hint="Add `container:` to it or its service.")
+        return cls(site.engines, site.host, name, check.timeout)
+
+    async def measure(self) -> Measurement:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            # The engine keeps the deadline, for it can tell a silent engine from a silent way; this is a backstop.
+            async with asyncio.timeout(self._timeout_s + 0.2):
+                engine = self._engines.on(self._host)
+                facts = await engine.container(self._container, timeout_s=self._timeout_s)
+        except EngineDown as error:
+            return unhealthy(error.message, loop.time() - began)
+        except EngineError as error:
+            return unknown(error.message, {"hint": error.hint} if error.hint else None)
+        except TimeoutError:
+            return unknown(f"the look at container {self._container} did not end within {self._timeout_s:g} s")
+        now = loop.time()
+        if facts is None:
+            self._previous = None
+            return unhealthy(f"there is no container {self._container}", now - began)
+        return self._judge(facts, now, now - began)
+
+    def _judge(self, facts: ContainerFacts, now: float, latency: float) -> Measurement:
+        previous = self._previous
+        same = previous is not None and previous.facts.container_id == facts.container_id
+        restarted = same and previous is not None and _restarted(previous.facts, facts)
+        restarted_at = now if restarted else previous.restarted_at if same and previous is not None else None
+        self._previous = _Look(facts, restarted_at)
+        state, reason = self._verdict(facts, previous.facts if same and previous is not None else None)
+        if state in (State.HEALTHY, State.DEGRADED) and restarted:
+            state, reason = State.UNHEALTHY, f"restarted since the last look{_restarts(facts)}"
+        elif state is State.HEALTHY and restarted_at is not None and now - restarted_at < SETTLE_S:
+            state, reason = State.DEGRADED, f"restarted {now - restarted_at:.0f} s ago{_restarts(facts)}"
+        return Measurement(state, latency, f"container {facts.name} {reason}", _evidence(facts))
+
+    def _verdict(self, facts: ContainerFacts, previous: ContainerFacts | None) -> tuple[State, str]:
+        if facts.status != "running":
+            return State.UNHEALTHY, _why_stopped(facts)
+        if facts.health == "unhealthy":
+            return State.UNHEALTHY, "is unhealthy by its own health check"
+        if facts.oom_killed:
+            # The engine keeps this mark until the next start: a process was killed, but not the main one.
+            news = previous is None or not previous.oom_killed
+            return State.UNHEALTHY if news else State.DEGRADED, "had a process killed for want of memory"
+        if facts.health == "starting":
+            return State.DEGRADED, "runs, and its health check has not answered yet"
+        if previous is None and facts.restart_count and 0 <= (up := self._up_for(facts)) < SETTLE_S:
+            return State.DEGRADED, f"started again {up:.0f} s ago{_restarts(facts)}"
+        return State.HEALTHY, "is healthy" if facts.health == "healthy" else "runs"
+
+    def _up_for(self, facts: ContainerFacts) -> float:
+        """Seconds by guard's clock against the host's: only good for a hint, and negative when unreadable."""
+        try:
+            return (self._wall_clock() - datetime.fromisoformat(facts.started_at[:19] + "+00:00")).total_seconds()
+        except ValueError:
+            return -1.0
+
+
+def _restarted(before: ContainerFacts, now: ContainerFacts) -> bool:
+    return now.restart_count > before.restart_count or now.started_at != before.started_at
+
+
+def _restarts(facts: ContainerFacts) -> str:
+    return f" ({facts.restart_count} restarts in all)" if facts.restart_count else ""
+
+
+def _why_stopped(facts: ContainerFacts) -> str:
+    if facts.oom_killed:
+        return f"was killed for want of memory (exit code {facts.exit_code}){_restarts(facts)}"
+    if facts.status == "exited":
+        reason = f"exited with code {facts.exit_code}"
+    else:
+        reason = _STOPPED.get(facts.status, f"is {facts.status}")
+    return reason + _restarts(facts) + (f": {excerpt(facts.error)}" if facts.error else "")
+
+
+def _evidence(facts: ContainerFacts) -> dict[str, str]:
+    evidence = {
+        "status": facts.status,
+        "health": facts.health,
+        "health_log": excerpt(facts.health_log) if facts.health != "healthy" else "",
+        "image": facts.image.image,
+        "image_id": facts.image.image_id,
+        "container_id": facts.container_id[:12],
+        "started_at": facts.started_at,
+        "restart_count": str(facts.restart_count),
+        "exit_code": str(facts.exit_code) if facts.status != "running" else "",
+    }
+    return {key: value for key, value in evidence.items() if value}

@@ -1,0 +1,22 @@
+"""Where a check is made: the host, its engines, the service's container."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from guard.config.substitute import render
+from guard.model import Host
+from guard.ports import Engines
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """``host`` is None for a check without one. ``container`` is the service's, already rendered."""
+
+    host: Host | None
+    engines: Engines
+    container: str | None
+
+    def render(self, template: str, what: str) -> str:
+        """``{{ variable }}`` replaced by the host's value; ConfigError when it has none."""
+        return template if self.host is None else render(template, self.host, what=what)
