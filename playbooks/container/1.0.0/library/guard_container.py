@@ -1058,12 +1058,7 @@ class Swap:
         old, image = self.expected_container()
         self.make_ready(old, image)
         self.step(RENAME_OLD, phase="swapping", backup=self.backup, run_id=self.plan["run_id"])
-        self.engine.rename(old["Id"], self.name + ".guard-prev")
-        self.previous = old
-        self.step(RENAME_NEW)
-        self.engine.rename(self.next["Id"], self.name)
-        self.current, self.next = self.next, None
-        return self.forward()
+        return self.forward(old)
 
     def foresee(self):
         """Check mode: what a swap would do."""
@@ -1130,16 +1125,21 @@ class Swap:
         self.engine.rename(self.spare["Id"], self.name + ".guard-prev")
         self.previous, self.spare = self.engine.container(self.name + ".guard-prev"), None
 
-    def forward(self):
-        """From both renamed to done. Every step looks before it acts, so that it can be run again."""
-        old, new = self.previous, self.current
+    def forward(self, rename=None):
+        """From the names to done. Every step looks before it acts, so that it can be run again.
+
+        ``rename``: the old container while it still has its name.
+        """
         try:
+            if rename is not None:
+                self.trade_names(rename)
+            old, new = self.previous, self.current
             bridges = published_bridges(self.engine, new)
             if (old["HostConfig"].get("RestartPolicy") or {}).get("Name") not in (None, "", "no"):
                 self.step(HOLD_OLD)
                 self.set_policy(old, {"Name": "no", "MaximumRetryCount": 0})
             self.step(STOP_OLD)
-            self.stopped_at = time.monotonic() if old["State"]["Running"] else None
+            self.stopped_at = time.monotonic() if alive(old) else None
             if old["State"]["Running"]:
                 self.engine.stop(old, self.plan["stop_timeout_s"])
             if old["HostConfig"].get("AutoRemove") and old["Id"] != self.memory.facts.get("spare_id"):
@@ -1160,6 +1160,24 @@ class Swap:
             return self.undo(str(failed))
         self.downtime = None if self.stopped_at is None else round(up_at - self.stopped_at, 3)
         return self.finish(new)
+
+    def trade_names(self, old):
+        """The old container steps aside and the new one takes its name, while the old one still runs."""
+        self.rename(old, self.name + ".guard-prev")
+        self.previous = self.engine.container(self.name + ".guard-prev")
+        self.step(RENAME_NEW)
+        self.rename(self.next, self.name)
+        self.current, self.next = self.next, None
+
+    def rename(self, container, name):
+        """Rename; a container in its restart pause has no network sandbox, and engines refuse to rename it as it is."""
+        try:
+            self.engine.rename(container["Id"], name)
+        except EngineError as refused:
+            if "sandbox" not in str(refused):
+                raise
+            self.engine.stop(container, self.plan["stop_timeout_s"])
+            self.engine.rename(container["Id"], name)
 
     def finish(self, new):
         """The target is up: what was kept to go back to can go."""
@@ -1275,9 +1293,9 @@ class Swap:
                 if self.next is not None:
                     self.engine.remove(self.next["Id"])
                 if self.engine.container(self.name) is not None:  # a self-removing one has gone by now
-                    self.engine.rename(self.current["Id"], self.name + ".guard-next")
+                    self.rename(self.current, self.name + ".guard-next")
             self.step(RETURN_OLD)
-            self.engine.rename(self.previous["Id"], self.name)
+            self.rename(self.previous, self.name)
         old = self.engine.container(self.name)
         if old is None:
             raise Problem(

@@ -1,0 +1,229 @@
+"""A real engine of its own for the restore module, and the module run as Ansible runs it: as a program on stdin."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PLAYBOOKS = Path(__file__).parents[3] / "playbooks" / "container" / "1.0.0"
+MODULE = PLAYBOOKS / "library" / "guard_container.py"
+SERVE = "trap 'exit 0' TERM INT\nhttpd -f -p 80 -h /srv &\nwait\n"
+
+Json = dict[str, Any]
+
+
+class Dockerd:
+    """A private dockerd: its own data, bridge and socket; gone with everything it ran when stopped."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="guard-restore-"))  # short: a socket's path has at most 107 bytes
+        self.socket = self.folder / "docker.sock"
+        self.bridge = f"grd{os.getpid() % 100000}"
+        self.subnet = f"172.31.{os.getpid() % 250}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        if not Path(f"/sys/class/net/{self.bridge}").exists():
+            for arguments in (
+                ["add", self.bridge, "type", "bridge"],
+                ["set", self.bridge, "up"],
+            ):
+                subprocess.run(["ip", "link", *arguments], check=True)
+            subprocess.run(["ip", "address", "add", f"{self.subnet}.1/24", "dev", self.bridge], check=True)
+        folders = [f"--{name}={self.folder / name}" for name in ("data-root", "exec-root", "pidfile")]
+        pools = ["--default-address-pool", f"base=10.{77 + os.getpid() % 100}.0.0/16,size=24"]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                ["dockerd", "-H", f"unix://{self.socket}", f"--bridge={self.bridge}", *pools, *folders],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + 30
+        while subprocess.run(["docker", "version"], env=self.environment, capture_output=True).returncode:
+            assert time.monotonic() < deadline and self.process.poll() is None, (self.folder / "log").read_text()[-3000:]
+            time.sleep(0.1)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"PATH": os.environ["PATH"], "HOME": str(self.folder), "DOCKER_HOST": f"unix://{self.socket}"}
+
+    def docker(self, *arguments: str, content: bytes | None = None) -> str:
+        done = subprocess.run(["docker", *arguments], env=self.environment, input=content, capture_output=True)
+        assert done.returncode == 0, f"docker {' '.join(arguments)}: {done.stderr.decode()}"
+        return done.stdout.decode().strip()
+
+    def inspect(self, name: str) -> Json:
+        found: Json = json.loads(self.docker("container", "inspect", name))[0]
+        return found
+
+    def names(self) -> set[str]:
+        return set(self.docker("ps", "-a", "--format", "{{.Names}}").split())
+
+    def tags(self) -> set[str]:
+        return set(self.docker("images", "--no-trunc", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}").splitlines())
+
+    def stop(self) -> None:
+        assert self.process is not None
+        self.process.terminate()
+        self.process.wait(30)
+
+    def reset(self) -> None:
+        """Only images are left."""
+        for kind, list_all, remove in (
+            ("container", ["ls", "-aq"], ["rm", "-f", "-v"]),
+            ("volume", ["ls", "-q"], ["rm", "-f"]),
+            ("network", ["ls", "-q", "--filter", "type=custom"], ["rm"]),
+        ):
+            ids = self.docker(kind, *list_all).split()
+            if ids:
+                self.docker(kind, *remove, *ids)
+
+    def end(self) -> None:
+        self.reset()
+        self.stop()
+        for mount in reversed(Path("/proc/self/mounts").read_text().splitlines()):
+            if mount.split()[1].startswith(str(self.folder)):
+                subprocess.run(["umount", "-l", mount.split()[1]], check=False)
+        subprocess.run(["ip", "link", "delete", self.bridge], check=False, capture_output=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def image(self, tag: str, *changes: str, script: str = SERVE) -> str:
+        """A small image from busybox alone; its ID. ``changes`` are Dockerfile instructions."""
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as tar:
+
+            def add(name: str, content: bytes) -> None:
+                entry = tarfile.TarInfo(name)
+                entry.size, entry.mode = len(content), 0o755
+                tar.addfile(entry, io.BytesIO(content))
+
+            add("bin/busybox", Path("/usr/bin/busybox").read_bytes())
+            for applet in ("sh", "httpd", "sleep", "cat", "false", "true", "test", "touch"):
+                link = tarfile.TarInfo(f"bin/{applet}")
+                link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+                tar.addfile(link)
+            add("run.sh", script.encode())
+            add("srv/index.html", f"{tag}\n".encode())
+            add("data/seed", b"from the image")
+            add("etc/passwd", b"root:x:0:0::/:/bin/sh\n")
+        given = ['CMD ["/bin/sh", "/run.sh"]', *changes]
+        options = [part for change in given for part in ("--change", change)]
+        return self.docker("import", *options, "-", tag, content=packed.getvalue())
+
+
+@dataclass
+class Restore:
+    """The module against one engine and one state folder, with plans that differ from a default where a test says so."""
+
+    engine: Dockerd
+    state: Path
+    ids: dict[str, str]
+    runs: Iterator[int] = field(default_factory=itertools.count)
+
+    def plan(self, **changes: object) -> Json:
+        plan = {
+            "service": "web",
+            "container": "web",
+            "engine": f"unix://{self.engine.socket}",
+            "state_dir": str(self.state),
+            "run_id": "run-1",
+            "fence": 1,
+            "target": {"image": "web:1.0.0", "image_id": self.ids["web:1.0.0"], "digest": None},
+            "expect_image_id": self.ids["web:1.1.0"],
+            "backup_tag": "backup_20261123_101112",
+            "stable_s": 0.3,
+            "health_timeout_s": 5,
+        }
+        return {key: value for key, value in {**plan, **changes}.items() if value is not None}
+
+    def target(self, tag: str) -> Json:
+        return {"image": tag, "image_id": self.ids[tag], "digest": None}
+
+    def start(self, mode: str, plan: object, **ansible: object) -> subprocess.Popen[bytes]:
+        arguments = json.dumps({"mode": mode, "plan": plan, "_ansible_check_mode": False, **ansible})
+        source = MODULE.read_text().replace("<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>", arguments)
+        process = subprocess.Popen(
+            [sys.executable, "-"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={"HOME": str(self.state.parent)},
+        )
+        assert process.stdin is not None
+        process.stdin.write(source.encode())
+        process.stdin.close()
+        process.stdin = None
+        return process
+
+    def finish(self, process: subprocess.Popen[bytes]) -> Json:
+        out, err = process.communicate(timeout=120)
+        assert out and not err, f"the module said {out!r}, {err.decode()}"
+        result: Json = json.loads(out)
+        assert process.returncode == (1 if result.get("failed") else 0)
+        assert result["state"] in ("restored", "unchanged", "reverted", "failed", "planned"), result
+        return result
+
+    def __call__(self, mode: str, plan: object = None, **ansible: object) -> Json:
+        return self.finish(self.start(mode, self.plan() if plan is None else plan, **ansible))
+
+    def deploy(self, *options: str, image: str = "web:1.1.0", command: tuple[str, ...] = ()) -> Json:
+        self.engine.docker("run", "-d", "--name", "web", "--restart", "unless-stopped", *options, image, *command)
+        return self.engine.inspect("web")
+
+    def runs_image(self, tag: str) -> bool:
+        seen = self.engine.inspect("web")
+        return bool(seen["State"]["Running"]) and seen["Image"] == self.ids[tag]
+
+    def leftovers(self) -> set[str]:
+        return {name for name in self.engine.names() if ".guard-" in name}
+
+
+@pytest.fixture(scope="session")
+def dockerd() -> Iterator[Dockerd]:
+    engine = Dockerd()
+    engine.start()
+    try:
+        yield engine
+    finally:
+        engine.end()
+
+
+@pytest.fixture(scope="session")
+def image_ids(dockerd: Dockerd) -> dict[str, str]:
+    """Every image of these tests, by tag. web:1.1.0 is what runs, the others are what it is rolled back to."""
+    failing = "HEALTHCHECK --interval=100ms --retries=1 CMD /bin/false"
+    passing = "HEALTHCHECK --interval=30s CMD /bin/true"
+    changes: dict[str, tuple[str, ...]] = {
+        "web:1.0.0": (),
+        "web:1.1.0": (),
+        "web:wont-start": ('CMD ["/there/is/no/such/program"]',),
+        "web:exits": ('CMD ["/bin/sh", "-c", "echo no database; exit 3"]',),
+        "web:unhealthy": (failing,),
+        "web:healthy": (passing,),
+        "web:moves": ("LABEL moves=yes",),
+    }
+    return {tag: dockerd.image(tag, *lines) for tag, lines in changes.items()}
+
+
+@pytest.fixture
+def restore(dockerd: Dockerd, image_ids: dict[str, str], tmp_path: Path) -> Iterator[Restore]:
+    dockerd.reset()
+    yield Restore(dockerd, tmp_path / "state", image_ids)
+    for reference in dockerd.docker("images", "--format", "{{.Repository}}:{{.Tag}}").split():
+        if ":guard_" in reference or ":backup_" in reference:
+            dockerd.docker("rmi", "--no-prune", "-f", reference)
