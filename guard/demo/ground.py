@@ -89,10 +89,14 @@ def claim(hosts: int, engines: int, base: Path | None = None) -> Ground:
             owner_pid=os.getpid(),
             owner_started=started_at(os.getpid()) or 0,
         )
-        ground.folder.mkdir(mode=0o755)
-        run("mount", "-t", "tmpfs", "-o", "mode=0755", "guard-fleet", str(ground.folder))
-        record = {**asdict(ground), "folder": str(ground.folder)}
-        (ground.folder / "owner.json").write_text(json.dumps(record))
+        try:
+            ground.folder.mkdir(mode=0o755)
+            run("mount", "-t", "tmpfs", "-o", "mode=0755", "guard-fleet", str(ground.folder))
+            record = {**asdict(ground), "folder": str(ground.folder)}
+            (ground.folder / "owner.json").write_text(json.dumps(record))
+        except BaseException:  # Ctrl-C as well: the caller does not know the ground yet and cannot give it back
+            release(ground)
+            raise
     return ground
 
 

@@ -77,7 +77,13 @@ class LocalFleet(BaseFleet[LocalHost]):
         if shutil.which("docker") is None:
             raise FleetError("there is no docker command on this machine", hint="install the Docker command line")
         static_busybox()
-        self._docker("version")  # says why, when the engine is down or out of reach
+        try:
+            self._docker("version")
+        except FleetError as error:
+            raise FleetError(
+                f"the Docker engine at {self._socket} cannot be used: {error.message}",
+                hint="start it, join the group that owns its socket, or run as root: then no engine is needed",
+            ) from error
         self._sweep()
         self._folder = Path(tempfile.mkdtemp(prefix="guard-demo-"))
         ports = _free_ports()
