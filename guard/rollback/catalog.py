@@ -239,6 +239,9 @@ def _manifest(folder: Path, files: Mapping[str, bytes]) -> Manifest:
 
 
 def _entry_points(where: Path, said: object, files: Mapping[str, bytes]) -> dict[str, str]:
+    """As the manifest names them; without ``entry_points``, every playbook beside it under its own name."""
+    if said is None:
+        said = {Path(file).stem: file for file in files if _ENTRY.fullmatch(file) and file != MANIFEST}
     if not isinstance(said, dict) or not said:
         raise PlaybookError(f"{where}: entry_points must name at least one playbook, such as {{restore: restore.yml}}")
     points: dict[str, str] = {}

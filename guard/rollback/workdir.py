@@ -34,6 +34,8 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 
+import yaml
+
 from guard.errors import StateError, UsageError
 from guard.model import Host
 from guard.rollback.catalog import Installed
@@ -47,8 +49,6 @@ PASSING = (INVENTORY, VARS, SECRETS)  # may hold secrets: gone when the run is o
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@%+-]{0,252}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SURROGATES = re.compile(r"\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})")
-_LONE = re.compile(r"(?<!\\)((?:\\\\)*)\\u(?:d[89a-f][0-9a-f]{2})")
 _LONGEST_TMP = 40  # a socket's path ends at 107 bytes: /tmp/guard-run-xxxxxxxx/ + 40 (%C) + 17 (ssh's own suffix)
 # Ansible sets these itself; an inventory dump may carry some of them along.
 _MAGIC = frozenset(
@@ -250,19 +250,19 @@ def _is_address(name: str) -> bool:
 
 
 def inventory_text(hosts: Iterable[Host], scratch: Path) -> str:
-    """A YAML inventory of exactly these hosts. Every value is ``!unsafe``: used, and never evaluated."""
+    """A YAML inventory of exactly these hosts. Every value is ``!unsafe``: used, and never evaluated.
+
+    The tag stands on the mapping: on a scalar, Ansible guesses the type again and makes ``"1.10"`` a number.
+    """
     lines = ["all:", "  hosts:"]
     for host in hosts:
-        lines.append(f"    {unsafe_json(host.name)}:")
-        for key, value in sorted(_with_connection(host, scratch).items()):
-            lines.append(f"      {unsafe_json(key)}: !unsafe {unsafe_json(value)}")
+        lines.append(f"    {flow(host.name)}: !unsafe {flow(_with_connection(host, scratch))}")
     return "\n".join(lines) + "\n"
 
 
 def variables_text(variables: Mapping[str, object]) -> str:
-    """Extra variables as YAML, ``!unsafe`` throughout. An empty mapping is valid for ``-e @file`` as well."""
-    lines = [f"{unsafe_json(key)}: !unsafe {unsafe_json(value)}" for key, value in sorted(variables.items())]
-    return "\n".join(lines) + "\n" if lines else "{}\n"
+    """Extra variables as YAML, ``!unsafe`` throughout."""
+    return f"!unsafe {flow(variables)}\n"
 
 
 def _with_connection(host: Host, scratch: Path) -> dict[str, object]:
@@ -280,16 +280,22 @@ def _with_connection(host: Host, scratch: Path) -> dict[str, object]:
     return found
 
 
-def unsafe_json(value: object) -> str:
-    """JSON that is YAML too: ASCII only, characters beyond the basic plane as YAML writes them, no lone surrogates."""
-    text = json.dumps(value, ensure_ascii=True, sort_keys=True, default=str)
-    text = _SURROGATES.sub(_astral, text)
-    return _LONE.sub(r"\1\\ufffd", text)
+def flow(value: object) -> str:
+    """One line of YAML for any data. Not JSON: YAML reads ``1e-05`` and astral characters differently."""
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    text = yaml.dump(_plain(value), Dumper=dumper, default_flow_style=True, width=2**31 - 1, allow_unicode=False)
+    return str(text).removesuffix("\n").removesuffix("\n...")
 
 
-def _astral(match: re.Match[str]) -> str:
-    high, low = int(match[1], 16), int(match[2], 16)
-    return f"\\U{0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00):08x}"
+def _plain(value: object) -> object:
+    """Only what YAML has a type for; text without lone surrogates, which no file can hold."""
+    if isinstance(value, Mapping):
+        return {str(_plain(str(key))): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(inner) for inner in value]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return str(value).encode(errors="replace").decode()
 
 
 def config_text(scratch: Path, forks: int) -> str:
