@@ -93,4 +93,8 @@ def known_keys(section: tuple[str | int, ...], check_type: object) -> tuple[str,
 def json_schema() -> dict[str, object]:
     """JSON Schema (draft 2020-12) of the file, for editors and for ``guard schema``."""
     schema = Document.model_json_schema()
+    for model in _CHECK_MODELS.values():
+        shape = schema["$defs"][model.__name__]
+        shape["required"] = ["type", *shape.get("required", [])]  # a default only for code that builds a check
+        del shape["properties"]["name"]["default"]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

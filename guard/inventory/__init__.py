@@ -125,7 +125,7 @@ class AnsibleInventory:
         missing = [pattern for pattern in patterns if pattern not in loaded.patterns]
         if missing:
             asked = dict.fromkeys([*missing, *(known for known in self._expected if known not in loaded.patterns)])
-            _merge(loaded, self._ask(list(asked)), needed=missing)
+            _merge(loaded, self._ask(list(asked)), needed=missing, where=self._where())
             self._expected.update(asked)
         self._loaded = loaded
         return loaded
@@ -177,9 +177,12 @@ class AnsibleInventory:
                 return folder / "ansible.cfg"
         return None
 
+    def _where(self) -> str:
+        return f"the inventory {_some([str(source) for source in self._sources])}"
+
     def _failed(self, why: str) -> InventoryError:
         return InventoryError(
-            f"Ansible cannot load the inventory {_some([str(source) for source in self._sources])}: {why}",
+            f"Ansible cannot load {self._where()}: {why}",
             hint="`ansible-inventory --list -i INVENTORY` shows more.",
         )
 
@@ -187,9 +190,8 @@ class AnsibleInventory:
         known = [*loaded.groups, *loaded.hosts]
         close = difflib.get_close_matches(pattern, known, n=1)
         hint = f"Did you mean {close[0]}? " if close else ""
-        where = _some([str(source) for source in self._sources])
         return InventoryError(
-            f"the host pattern {pattern!r} matches no host in the inventory {where}",
+            f"the host pattern {pattern!r} matches no host in {self._where()}",
             hint=f"{hint}Groups: {_some(loaded.groups)}. Hosts: {_some(loaded.hosts)}.",
         )
 
@@ -212,7 +214,7 @@ def _check_pattern(pattern: str) -> None:
         )
 
 
-def _merge(loaded: _Loaded, answer: dict[str, object], *, needed: Sequence[str]) -> None:
+def _merge(loaded: _Loaded, answer: dict[str, object], *, needed: Sequence[str], where: str) -> None:
     matches = _mapping(answer["patterns"])
     for pattern, match in ((pattern, _mapping(match)) for pattern, match in matches.items()):
         if match["error"]:
@@ -224,7 +226,7 @@ def _merge(loaded: _Loaded, answer: dict[str, object], *, needed: Sequence[str])
     for host, variables in _mapping(answer["variables"]).items():
         if not _HOST_NAME.fullmatch(host):
             raise InventoryError(
-                f"the inventory holds a host named {host!r}: expected letters, digits, '_', '.', ':', '@', '%' or '-'",
+                f"{where} holds a host named {host!r}: expected letters, digits, '_', '.', ':', '@', '%' or '-'",
                 hint="Ansible reads a file that is not valid YAML or JSON as a list of host names: look for that.",
             )
         loaded.variables[host] = {name: _marked(value) for name, value in _mapping(variables).items()}
