@@ -14,6 +14,7 @@ from guard.config.load import load
 from guard.config.schema import GuardConfig
 from guard.model import TargetKey
 from guard.ports import Engines, Inventory, Store
+from guard.service.events import Listener, nobody
 from guard.service.session import Bound, Session
 
 if TYPE_CHECKING:
@@ -83,10 +84,15 @@ def targets_of(bound: Bound, engines: Engines) -> list[ScheduledTarget]:
 
 @asynccontextmanager
 async def open_session(
-    config: GuardConfig, state_dir: Path, log: structlog.stdlib.BoundLogger, *, read_only: bool = False
+    config: GuardConfig,
+    state_dir: Path,
+    log: structlog.stdlib.BoundLogger,
+    *,
+    read_only: bool = False,
+    tell: Listener | None = None,
 ) -> AsyncIterator[Session]:
     """Everything a command works with; closed in reverse order, connections included."""
-    from guard.engines import HostEngines
+    from guard.engines.hosts import HostEngines
     from guard.store import this_process
 
     environ = dict(os.environ)
@@ -109,6 +115,7 @@ async def open_session(
                 holder=this_process(),
                 build_targets=targets_of,
                 environ=environ,
+                tell=tell or nobody,
             )
         finally:
             await engines.close()

@@ -23,8 +23,8 @@ def configure(options: Options, stream: TextIO, *, quiet: bool) -> structlog.std
     """``quiet``: stderr shows warnings and worse unless a level was asked for; the file always gets the whole level."""
     import structlog
 
-    asked = options.log_level or ("debug" if options.verbose else None)
-    level = LEVELS.get((asked or os.environ.get("LOG_LEVEL") or "info").lower(), logging.INFO)
+    asked = options.log_level or ("debug" if options.verbose else None) or os.environ.get("LOG_LEVEL") or None
+    level = LEVELS.get((asked or "info").lower(), logging.INFO)
     logger = logging.getLogger("guard")
     logger.setLevel(level)
     logger.propagate = False

@@ -26,8 +26,9 @@ def resume(options: Options, id_: str | None) -> int:
 
     Exit code: 0 done, 5 something is still unfinished, 75 another guard holds the service.
     """
+    from guard.cli.lines import TextLines
     from guard.report.documents import rollback_document
-    from guard.report.text import rollback_text
+    from guard.service.events import nobody
     from guard.service.leases import held
     from guard.service.resume import resumable
     from guard.service.resume import resume as finish
@@ -43,7 +44,7 @@ def resume(options: Options, id_: str | None) -> int:
             known = session.store.rollback(id_)
             if known is None:
                 raise UsageError(f"no rollback {id_!r} is on record", hint="guard history lists them")
-        lines = [line for rollback in ended for line in rollback_text(rollback)] or ["nothing to resume"]
+        lines = [] if ended else ["nothing to resume"]
         say(options, {"rollbacks": [rollback_document(rollback) for rollback in ended]}, lines)
         left = [
             r
@@ -53,4 +54,4 @@ def resume(options: Options, id_: str | None) -> int:
         ]
         return STILL_UNFINISHED if left else 0
 
-    return with_session(options, work)
+    return with_session(options, work, tell=nobody if options.json else TextLines())

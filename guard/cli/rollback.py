@@ -38,8 +38,9 @@ def rollback(options: Options, service: str, to: str | None, limit: str | None, 
 
     Exit code: 0 restored and verified, 4 failed or partial, 5 refused, 75 another guard holds the service.
     """
+    from guard.cli.lines import TextLines
     from guard.report.documents import rollback_document
-    from guard.report.text import rollback_text
+    from guard.service.events import nobody
     from guard.service.leases import held
     from guard.service.rollback import Order, roll_back
     from guard.service.session import author
@@ -51,10 +52,10 @@ def rollback(options: Options, service: str, to: str | None, limit: str | None, 
         order = Order(Trigger.MANUAL, f"asked for by {author(os.environ)}", to=to, force=force, dry_run=dry_run)
         async with held(session, [bound.name]) as leases:
             ended = await roll_back(session, bound, order, leases[bound.name], stop)
-        say(options, rollback_document(ended), rollback_text(ended))
+        say(options, rollback_document(ended), ())  # its text was told when it ended
         return EXIT_CODES[ended.outcome]
 
-    return with_session(options, work)
+    return with_session(options, work, tell=nobody if options.json else TextLines())
 
 
 def check_reference(to: str | None) -> None:

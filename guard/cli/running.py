@@ -16,6 +16,7 @@ from guard.errors import UsageError
 
 if TYPE_CHECKING:
     from guard.config.schema import GuardConfig
+    from guard.service.events import Listener
     from guard.service.session import Session
     from guard.service.stop import Stop
 
@@ -29,6 +30,7 @@ def with_session(
     quiet: bool = True,
     read_only: bool = False,
     configure: Callable[[GuardConfig], GuardConfig] = lambda config: config,
+    tell: Listener | None = None,
 ) -> T:
     """Load, open, run ``work`` in an event loop that listens to SIGINT and SIGTERM, close."""
     from guard.cli.log import configure as configure_log
@@ -42,7 +44,7 @@ def with_session(
     async def run() -> T:
         stop = Stop()
         stop.listen()
-        async with open_session(config, state_dir, log, read_only=read_only) as session:
+        async with open_session(config, state_dir, log, read_only=read_only, tell=tell) as session:
             return await work(session, stop)
 
     return asyncio.run(run())

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from guard.cli.options import Options, common_options
 from guard.cli.running import duration, with_session
-from guard.model import State
 
 if TYPE_CHECKING:
     from guard.config.schema import GuardConfig
-    from guard.model import TargetKey
     from guard.service.session import Session
     from guard.service.stop import Stop
-    from guard.service.watch import Event, Watch
+    from guard.service.watch import Watch
 
 
 @click.command()
@@ -33,6 +32,7 @@ def watch(
     dry_run: bool,
 ) -> int:
     """Watch all services until SIGINT or SIGTERM; roll critical ones back at their threshold."""
+    from guard.cli.lines import JsonLines, TextLines
     from guard.service.watch import Watch
 
     interval_s, timeout_s = duration("--check-interval", check_interval), duration("--timeout", timeout)
@@ -44,8 +44,7 @@ def watch(
 
     async def work(session: Session, stop: Stop) -> int:
         services = session.bind(())
-        printer = JsonLines() if options.json else TextLines()
-        watching = Watch(session, services, printer, stop, dry_run=dry_run)
+        watching = Watch(session, services, stop, dry_run=dry_run)
         if not options.json:
             targets = len(watching.counters.all())
             click.echo(f"watching {len(services)} services, {targets} targets{' (dry run)' if dry_run else ''}")
@@ -53,51 +52,9 @@ def watch(
         _summary(options, watching, [bound.name for bound in services])
         return 128 + stop.signal_number if stop.signal_number else 0
 
-    return with_session(options, work, quiet=False, configure=configure)
-
-
-class TextLines:
-    """One line per change of a target, one per failure that counts, and everything that is done about it."""
-
-    def __init__(self) -> None:
-        self._states: dict[TargetKey, State] = {}
-
-    def __call__(self, event: Event) -> None:
-        from guard.report.text import observation_line, rollback_text
-
-        observation = event.observation
-        if event.kind == "observation" and observation is not None:
-            changed = self._states.get(observation.target) is not observation.state
-            self._states[observation.target] = observation.state
-            if changed or 0 < event.failures <= event.threshold:
-                click.echo(observation_line(observation, event.failures, event.threshold))
-        elif event.rollback is not None:
-            click.echo("\n".join(rollback_text(event.rollback)))
-        elif observation is not None:
-            click.echo(f"{event.kind.upper()} {observation.target}: {event.failures}/{event.threshold}")
-        else:
-            click.echo(f"{event.kind.replace('_', ' ').upper()} {event.service}: {event.text}")
-
-
-class JsonLines:
-    """One JSON object per line and event."""
-
-    def __call__(self, event: Event) -> None:
-        from guard.report.documents import observation_document, rollback_document
-
-        document: dict[str, object] = {"event": event.kind, "service": event.service, "text": event.text}
-        if event.observation is not None:
-            key = event.observation.target
-            document |= {
-                "check": key.check,
-                "host": key.host or None,
-                "consecutive_failures": event.failures,
-                "failure_threshold": event.threshold,
-                "observation": observation_document(event.observation),
-            }
-        if event.rollback is not None:
-            document["rollback"] = rollback_document(event.rollback)
-        click.echo(json.dumps(document))
+    tell = JsonLines() if options.json else TextLines()
+    at_a_terminal = sys.stderr.isatty()  # there the lines on stdout are enough; a service manager gets the whole log
+    return with_session(options, work, quiet=at_a_terminal, configure=configure, tell=tell)
 
 
 def _summary(options: Options, watching: Watch, names: list[str]) -> None:

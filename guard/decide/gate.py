@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from guard.decide.service import crossed_reason
 from guard.decide.thresholds import TargetStatus
 from guard.model import State, TargetKey
 
@@ -89,23 +90,14 @@ def verdict(
 ) -> Decision | None:
     """None: go on watching."""
     if failed_services:
-        return Decision(Verdict.FAILED, _crossed_reason(statuses, failed_services), frozenset(failed_services))
+        failing = {key: status for key, status in statuses.items() if key.service in failed_services}
+        return Decision(Verdict.FAILED, crossed_reason(failing), frozenset(failed_services))
     in_a_row = [key for key, status in statuses.items() if status.failures > 0]
     if now - progress.healthy_since >= terms.for_s and not in_a_row:
         return _time_is_up(progress, terms)
     if now - progress.started >= terms.within_s and progress.healthy_since - progress.started >= terms.within_s:
         return _deadline(progress, terms, bool(in_a_row))
     return None
-
-
-def _crossed_reason(statuses: Mapping[TargetKey, TargetStatus], services: Collection[str]) -> str:
-    told = [
-        f"{key}: {status.failures} failures in a row, last: {status.last.reason if status.last else 'no reason'}"
-        for key, status in sorted(statuses.items())
-        if status.crossed and key.service in services
-    ]
-    more = f" (and {len(told) - 3} more targets)" if len(told) > 3 else ""
-    return "; ".join(told[:3]) + more
 
 
 def _time_is_up(progress: Progress, terms: Terms) -> Decision:

@@ -34,3 +34,29 @@ def has_failed(statuses: Mapping[TargetKey, TargetStatus], quorum: str | int) ->
 def failing_hosts(statuses: Mapping[TargetKey, TargetStatus]) -> frozenset[str]:
     """Hosts with a crossed target of their own. Empty when only checks without a host crossed."""
     return frozenset(key.host for key, status in statuses.items() if status.crossed and key.host)
+
+
+def crossed_reason(statuses: Mapping[TargetKey, TargetStatus]) -> str:
+    """Why the service failed, in one line; hosts that say the same are named together."""
+    told: dict[tuple[str, str, int, str], list[str]] = {}
+    for key, status in sorted(statuses.items()):
+        if status.crossed:
+            last = status.last.reason if status.last is not None else "no reason was given"
+            told.setdefault((key.service, key.check, status.failures, last), []).append(key.host)
+    parts = [
+        f"{service}/{check}{_on(hosts)}: {failures} failures in a row, last: {last}"
+        for (service, check, failures, last), hosts in told.items()
+    ]
+    more = f" (and {len(parts) - 3} more)" if len(parts) > 3 else ""
+    return "; ".join(parts[:3]) + more
+
+
+def _on(hosts: list[str]) -> str:
+    named = [host for host in hosts if host]
+    if not named:
+        return ""
+    return (
+        f"@{named[0]}"
+        if len(named) == 1
+        else f" on {len(named)} hosts ({', '.join(named[:3])}{', ...' if len(named) > 3 else ''})"
+    )

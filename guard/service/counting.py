@@ -112,8 +112,7 @@ class Recorder:
 def log_observation(log: structlog.stdlib.BoundLogger, observation: Observation) -> None:
     """One line per observation: service, target, status, latency, error, time (the time is the logger's own field)."""
     bad = observation.state in (State.UNHEALTHY, State.UNKNOWN)
-    log.log(
-        30 if bad else 20,
+    log.info(
         "observation",
         service=observation.target.service,
         target=str(observation.target),

@@ -13,6 +13,7 @@ from guard.model import Host, HostPlan, HostResult, HostState, Image, Lease, Pha
 from guard.report.documents import image_document, rollback_document
 from guard.rollback.run import Lost, RunHandle, adopt, start
 from guard.rollback.workdir import RunSpec, run_folder
+from guard.service.events import Event, Kind
 from guard.service.session import Bound, Session, new_id
 
 _FINAL = frozenset(HostState) - {HostState.PLANNED}
@@ -43,7 +44,7 @@ async def execute(session: Session, bound: Bound, rollback: Rollback, plan: Plan
     await asyncio.to_thread(session.store.set_phase, rollback.id, Phase.PREPARING)
     handle = await start(spec)
     arrived: asyncio.Queue[HostResult | None] = asyncio.Queue()
-    recording = asyncio.create_task(_record_as_they_come(session, rollback.id, arrived))
+    recording = asyncio.create_task(_record_as_they_come(session, rollback, arrived))
     try:
         results = dict(await handle.wait(arrived.put_nowait))
     finally:
@@ -131,13 +132,14 @@ def _longest(bound: Bound, plan: Plan) -> float:
     return 900.0 + len(plan.batches) * (bound.config.rollback.health_timeout * 2 + 60.0)
 
 
-async def _record_as_they_come(session: Session, rollback_id: str, arrived: asyncio.Queue[HostResult | None]) -> None:
-    swapping = False
+async def _record_as_they_come(session: Session, rollback: Rollback, arrived: asyncio.Queue[HostResult | None]) -> None:
+    swapping, rollback_id, service = False, rollback.id, rollback.service
     while (result := await arrived.get()) is not None:
         if result.state in _FINAL and not swapping:
             swapping = True
             await asyncio.to_thread(session.store.set_phase, rollback_id, Phase.SWAPPING)
         await asyncio.to_thread(session.store.record_host, rollback_id, result)
+        session.tell(Event(Kind.HOST, service, result.error or "", host=result))
         session.log.info("host", id=rollback_id, host=result.host, state=result.state.value, error=result.error)
 
 

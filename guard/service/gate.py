@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 from guard.decide import gate as judge
 from guard.decide.service import state_of
-from guard.decide.thresholds import Transition
 from guard.errors import Interrupted
 from guard.model import (
     Gate,
@@ -27,6 +26,7 @@ from guard.report.documents import gate_document
 from guard.schedule import Schedule, ScheduledTarget, one_round
 from guard.service import ledger
 from guard.service.counting import Counters, Recorder, log_observation
+from guard.service.events import Event, Kind
 from guard.service.leases import held
 from guard.service.look import look
 from guard.service.rollback import Order, roll_back
@@ -43,19 +43,6 @@ class GateOrder:
     for_s: float
     within_s: float | None = None
     dry_run: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What a live view or a plain line may want to know at each observation."""
-
-    observation: Observation
-    transition: Transition | None
-    failures: int
-    threshold: int
-
-
-Listener = Callable[[Progress], None]
 
 
 class GateRun:
@@ -81,7 +68,7 @@ class GateRun:
         )
         self._progress = judge.start(self._targets, session.clock.monotonic())
 
-    async def run(self, listener: Listener) -> Gate:
+    async def run(self) -> Gate:
         """Interrupted after SIGINT or SIGTERM, with everything recorded. LeaseHeld before anything is done."""
         async with held(self._session, list(self._services)) as leases:
             now = self._session.clock.now()
@@ -89,7 +76,7 @@ class GateRun:
             await asyncio.to_thread(self._session.store.begin_gate, gate)
             releases = await self._candidates()
             self._progress = judge.start(self._targets, self._session.clock.monotonic())
-            decision = await self._watch(listener)
+            decision = await self._watch()
             if decision is None:
                 return await self._interrupted(gate)
             return await self._end(gate, decision, releases, leases)
@@ -115,13 +102,13 @@ class GateRun:
             )
         return found
 
-    async def _watch(self, listener: Listener) -> judge.Decision | None:
+    async def _watch(self) -> judge.Decision | None:
         """Observe until the pure judge decides; None when asked to stop."""
         ended = asyncio.Event()
         wake = asyncio.Event()
 
         def take(observation: Observation) -> None:
-            self._take(observation, listener)
+            self._take(observation)
             wake.set()
 
         schedule = Schedule(list(self._targets.values()), self._session.clock)
@@ -141,14 +128,18 @@ class GateRun:
             ended.set()
             await asyncio.gather(running, flushing)
 
-    def _take(self, observation: Observation, listener: Listener) -> None:
+    def _take(self, observation: Observation) -> None:
         key = observation.target
         transition = self._counters.take(observation)
         self._progress = judge.note(self._progress, key, observation.state, self._session.clock.monotonic())
         log_observation(self._session.log, observation)
         self._recorder.add(observation)
         status = self._counters.status(key)
-        listener(Progress(observation, transition, status.failures, self._targets[key].thresholds.failure))
+        limit = self._targets[key].thresholds.failure
+        told = Event(Kind.OBSERVATION, key.service, observation.reason, observation, status.failures, limit)
+        self._session.tell(told)
+        if transition is not None:
+            self._session.tell(replace(told, kind=Kind(transition.value)))
 
     def _judge(self) -> judge.Decision | None:
         return judge.verdict(

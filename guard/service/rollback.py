@@ -29,6 +29,7 @@ from guard.model import (
     RuleAnswer,
     Trigger,
 )
+from guard.service.events import Event, Kind
 from guard.service.execute import execute
 from guard.service.ledger import settle
 from guard.service.look import look
@@ -75,6 +76,10 @@ async def roll_back(session: Session, bound: Bound, order: Order, lease: Lease, 
         return await _refuse(session, rollback, decided)
     await asyncio.to_thread(session.store.begin_rollback, rollback, decided.plan, _key(rollback))
     session.log.warning("rollback started", service=bound.name, id=rollback.id, reason=order.reason)
+    todo = sum(len(batch) for batch in decided.plan.batches)
+    session.tell(
+        Event(Kind.ROLLBACK_STARTED, bound.name, f"{order.reason}; {todo} of {len(bound.hosts)} hosts to change")
+    )
     return await carry_out(session, bound, rollback, decided.plan, stop)
 
 
@@ -117,6 +122,7 @@ async def carry_out(session: Session, bound: Bound, rollback: Rollback, plan: Pl
     verified, told = False, "nothing was restored, so there was nothing to verify"
     if done:
         await asyncio.to_thread(store.set_phase, rollback.id, Phase.VERIFYING)
+        session.tell(Event(Kind.VERIFYING, bound.name, f"the same checks, for {bound.config.rollback.verify_for:g} s"))
         verified, told = await verify(session, bound.narrowed(done), bool(todo), stop)
     outcome = outcome_of(known, verified)
     reason = f"{rollback.reason}; {summary(known)}; {told}"
@@ -130,6 +136,7 @@ async def carry_out(session: Session, bound: Bound, rollback: Rollback, plan: Pl
     stored = await asyncio.to_thread(store.rollback, rollback.id)
     if stored is None:
         raise GuardError(f"rollback {rollback.id} has vanished from the store")
+    session.tell(Event(Kind.ROLLBACK, bound.name, reason, rollback=stored))
     return stored
 
 
@@ -247,4 +254,6 @@ async def _refuse(session: Session, rollback: Rollback, decided: Decided) -> Rol
         session.store.end_rollback, rollback.id, outcome, verified=False, reason=reason, ended_at=ended
     )
     session.log.warning("not rolled back", service=rollback.service, id=rollback.id, outcome=outcome.value, why=said)
-    return replace(refused, outcome=outcome, reason=reason, ended_at=ended, phase=Phase.ENDED)
+    record = replace(refused, outcome=outcome, reason=reason, ended_at=ended, phase=Phase.ENDED)
+    session.tell(Event(Kind.ROLLBACK, rollback.service, reason, rollback=record))
+    return record

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from guard.errors import ConfigError, UsageError
 from guard.model import Host
 from guard.ports import Clock, Engines, Inventory, Store
+from guard.service.events import Listener, nobody
 
 if TYPE_CHECKING:
     import structlog
@@ -65,6 +66,7 @@ class Session:
     holder: str
     build_targets: Callable[[Bound, Engines], list[ScheduledTarget]]
     environ: Mapping[str, str]
+    tell: Listener = nobody
 
     def bind(self, names: Sequence[str], limit: str | None = None) -> tuple[Bound, ...]:
         """The services of those names (all when none is given) with their hosts."""

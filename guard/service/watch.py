@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
-from guard.decide.thresholds import TargetStatus, Transition
+from guard.decide.service import crossed_reason
+from guard.decide.thresholds import Transition
 from guard.errors import GuardError, LeaseHeld
 from guard.model import (
     HostState,
@@ -23,6 +24,7 @@ from guard.model import (
 from guard.schedule import Schedule, ScheduledTarget
 from guard.service import ledger
 from guard.service.counting import Counters, Recorder, log_observation
+from guard.service.events import Event, Kind
 from guard.service.leases import held
 from guard.service.look import look
 from guard.service.resume import resumable, resume
@@ -35,32 +37,12 @@ STALE_AFTER = 5.0  # intervals after which an earlier watch's counters are not t
 RESUME_EVERY_S = 30.0  # how often unfinished rollbacks and returned hosts are tried again
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something a person watching wants to see. ``kind``: observation, warning, threshold, recovered, not_critical,
-    rollback_started, rollback, held, release."""
-
-    kind: str
-    service: str
-    text: str
-    observation: Observation | None = None
-    rollback: Rollback | None = None
-    failures: int = 0
-    threshold: int = 0
-
-
-Listener = Callable[[Event], None]
-
-
 class Watch:
     """All loops of ``guard watch`` over one session."""
 
-    def __init__(
-        self, session: Session, services: Sequence[Bound], listener: Listener, stop: Stop, *, dry_run: bool = False
-    ) -> None:
+    def __init__(self, session: Session, services: Sequence[Bound], stop: Stop, *, dry_run: bool = False) -> None:
         self._session = session
         self._services = {bound.name: bound for bound in services}
-        self._listener = listener
         self._stop = stop
         self._dry_run = dry_run
         self._targets: dict[TargetKey, ScheduledTarget] = {
@@ -153,9 +135,10 @@ class Watch:
         self._note_health(key.service)
         status = self._counters.status(key)
         limit = self._targets[key].thresholds.failure
-        self._say("observation", bound, observation.reason, observation, status.failures, limit)
+        told = Event(Kind.OBSERVATION, bound.name, observation.reason, observation, status.failures, limit)
+        self._session.tell(told)
         if transition is not None:
-            self._say(transition.value, bound, observation.reason, observation, status.failures, limit)
+            self._session.tell(replace(told, kind=Kind(transition.value)))
             level = 20 if transition is Transition.RECOVERED else 30
             self._session.log.log(level, transition.value, target=str(key), failures=status.failures, threshold=limit)
         unanswered = key.service in self._unanswered and observation.state is State.UNHEALTHY and status.crossed
@@ -176,7 +159,7 @@ class Watch:
         if not bound.config.critical:
             text = f"{bound.name} has failed, and is not critical: logged, not rolled back"
             self._session.log.error("threshold reached, not critical", service=bound.name)
-            self._say("not_critical", bound, text)
+            self._say(Kind.NOT_CRITICAL, bound, text)
             return
         task = asyncio.create_task(self._act(bound))
         self._acting[bound.name] = task
@@ -186,26 +169,24 @@ class Watch:
         statuses = self._counters.of(bound.name)
         order = Order(
             trigger=Trigger.THRESHOLD,
-            reason=_reason(statuses),
+            reason=crossed_reason(statuses),
             dry_run=self._dry_run,
             failing=self._counters.failing_hosts(bound.name),
             failed_dependencies=tuple(d for d in bound.config.depends_on if self._failed(d)),
             critical_services=sum(b.config.critical for b in self._services.values()),
             critical_failing=sum(b.config.critical and self._failing(name) for name, b in self._services.items()),
         )
-        self._say("rollback_started", bound, order.reason)
         try:
             async with held(self._session, [bound.name]) as leases:
-                rollback = await roll_back(self._session, bound, order, leases[bound.name], self._stop)
-            self._say("rollback", bound, rollback.reason, rollback=rollback)
+                await roll_back(self._session, bound, order, leases[bound.name], self._stop)
         except LeaseHeld as error:
             self._session.log.warning(
                 "not acting: another guard holds the service", service=bound.name, error=error.message
             )
-            self._say("held", bound, error.message)
+            self._say(Kind.HELD, bound, error.message)
         except GuardError as error:
             self._session.log.error("rollback not possible now", service=bound.name, error=str(error))
-            self._say("held", bound, error.message)
+            self._say(Kind.HELD, bound, error.message)
         finally:
             self._counters.reset(bound.name)
             self._healthy_since.pop(bound.name, None)
@@ -244,11 +225,11 @@ class Watch:
         names = ", ".join(sorted({image.image for image in images.values()}))
         if not first:
             self._healthy_since.pop(bound.name, None)
-            self._say("release", bound, f"a new release runs: {names}")
+            self._say(Kind.RELEASE, bound, f"a new release runs: {names}")
             self._session.log.info("a new release runs", service=bound.name, images=names, release=release.id)
         if release.state is ReleaseState.REJECTED:
             self._session.log.warning("this release was rejected before", service=bound.name, images=names)
-            self._say("release", bound, f"{names} runs again, and was rejected before")
+            self._say(Kind.RELEASE, bound, f"{names} runs again, and was rejected before")
 
     async def _good(self, bound: Bound, known: Release) -> None:
         reason = f"healthy for {bound.config.rollback.good_after:g} s under watch"
@@ -266,10 +247,9 @@ class Watch:
                 continue
             try:
                 async with held(self._session, [bound.name]) as leases:
-                    ended = await resume(self._session, bound, rollback, leases[bound.name], self._stop)
+                    await resume(self._session, bound, rollback, leases[bound.name], self._stop)
             except LeaseHeld:
                 return
-            self._say("rollback", bound, ended.reason, rollback=ended)
             self._counters.reset(bound.name)
 
     async def _worth_trying(self, bound: Bound, rollback: Rollback) -> bool:
@@ -280,27 +260,9 @@ class Watch:
         facts = await look(self._session, bound.narrowed(away))
         return any(not seen.unreachable for seen in facts.values())
 
-    def _say(
-        self,
-        kind: str,
-        bound: Bound,
-        text: str,
-        observation: Observation | None = None,
-        failures: int = 0,
-        threshold: int = 0,
-        rollback: Rollback | None = None,
-    ) -> None:
-        self._listener(Event(kind, bound.name, text, observation, rollback, failures, threshold))
+    def _say(self, kind: Kind, bound: Bound, text: str) -> None:
+        self._session.tell(Event(kind, bound.name, text))
 
 
 def _ids(images: Mapping[str, Image]) -> dict[str, str]:
     return {host: image.image_id for host, image in images.items()}
-
-
-def _reason(statuses: Mapping[TargetKey, TargetStatus]) -> str:
-    told = [
-        f"{key}: {status.failures} failures in a row, last: {status.last.reason if status.last else 'no reason'}"
-        for key, status in sorted(statuses.items())
-        if status.crossed
-    ]
-    return "; ".join(told[:3]) + (f" (and {len(told) - 3} more targets)" if len(told) > 3 else "")
