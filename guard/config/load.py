@@ -5,6 +5,7 @@ Every problem of a file is reported at once. Nothing falls back silently.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -46,18 +47,30 @@ def locate(explicit: Path | None, environ: Mapping[str, str], cwd: Path) -> Path
     if environ.get("GUARD_CONFIG"):
         return _must_exist(Path(environ["GUARD_CONFIG"]), cwd, "$GUARD_CONFIG")
     for usual in (Path("guard.yml"), SYSTEM_FILE):
-        if (cwd / usual).exists():
+        if _exists(cwd / usual):
             return usual
     return None
 
 
 def _must_exist(path: Path, cwd: Path, asked_by: str) -> Path:
-    if not (cwd / path).exists():
+    if not _exists(cwd / path):
         raise ConfigError(
             f"there is no configuration file {path} (given by {asked_by})",
             hint="Correct the path, or run `guard init` to write an example.",
         )
     return path
+
+
+def _exists(path: Path) -> bool:
+    """A place that guard may not look into is an error: passing over it would pick another configuration."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not a path"
+        raise ConfigError(f"cannot read the configuration {path}: {why}") from error
+    return True
 
 
 def load_file(path: Path, environ: Mapping[str, str], *, shown: str) -> GuardConfig:
@@ -67,7 +80,7 @@ def load_file(path: Path, environ: Mapping[str, str], *, shown: str) -> GuardCon
         raise as_error(shown, [Problem(1, (), "the file is empty: it needs at least the key services")])
     if read.root is None:
         raise as_error(shown, read.problems)
-    context = Reading(path.resolve().parent)
+    context = Reading(path.absolute().parent)
     if isinstance(read.root, dict) and source.is_legacy(set(read.root)):
         config, problems = legacy.from_older_form(read, context, shown)
     else:
@@ -75,7 +88,7 @@ def load_file(path: Path, environ: Mapping[str, str], *, shown: str) -> GuardCon
     if read.problems or problems or config is None:
         bad = {problem.path for problem in read.problems}
         raise as_error(shown, [*read.problems, *(problem for problem in problems if problem.path not in bad)])
-    return config.model_copy(update={"source": path.resolve(), "secrets": frozenset(read.secrets | context.secrets)})
+    return config.model_copy(update={"source": path.absolute(), "secrets": frozenset(read.secrets | context.secrets)})
 
 
 def _text(path: Path, shown: str) -> str:
@@ -184,7 +197,9 @@ def _names(root: dict[str, object]) -> list[str | None]:
 
 def _resolve(value: object, folder: Path) -> tuple[Path, ...]:
     listed = value if isinstance(value, list) else [value]
-    return tuple((folder / item).resolve() for item in listed if isinstance(item, str) and item and "\x00" not in item)
+    texts = [item for item in listed if isinstance(item, str) and item and "\x00" not in item]
+    # Not resolve(): Ansible looks for group_vars beside a link, not beside what it points to.
+    return tuple(Path(os.path.normpath(folder / text)) for text in texts)
 
 
 def _missing_paths(paths: Mapping[str, tuple[Path, ...]]) -> Iterator[tuple[KeyPath, str]]:

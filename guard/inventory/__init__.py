@@ -160,7 +160,6 @@ class AnsibleInventory:
                 encoding="utf-8",
                 errors="replace",
                 timeout=_LONGEST_S,
-                cwd=self._folder or Path("/"),
                 env=environment,
                 check=False,
             )

@@ -121,6 +121,16 @@ def test_vaulted_variables_are_decrypted_with_the_password_file_only(folder: Pat
     assert isinstance(without.variables["token"], Undecryptable)
 
 
+def test_a_relative_password_file_is_found_from_where_the_user_stands(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "password").write_text("opensesame\n")
+    monkeypatch.chdir(tmp_path)
+    assert inventory(folder, ANSIBLE_VAULT_PASSWORD_FILE="password").hosts("db1")
+    with pytest.raises(InventoryError, match="nopassword"):
+        inventory(folder, ANSIBLE_VAULT_PASSWORD_FILE="nopassword").hosts("db1")
+
+
 def test_answers_are_kept_until_a_file_changes(folder: Path, counted: list[str]) -> None:
     hosts = AnsibleInventory([folder], environ=os.environ, expected=["web", "dc1"])
     assert names(hosts.hosts("web")) == ["web1", "web2", "web3"]

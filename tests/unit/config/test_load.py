@@ -308,6 +308,17 @@ def test_a_file_that_was_asked_for_must_exist(tmp_path: Path, explicit: Path | N
         load(explicit, environ, tmp_path)
 
 
+def test_a_place_that_cannot_be_looked_into_is_an_error_and_not_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "guard.yml").symlink_to("guard.yml")
+    with pytest.raises(ConfigError, match=r"cannot read the configuration .*symbolic links"):
+        load(None, {}, tmp_path)
+
+
+def test_paths_are_relative_to_the_file_and_links_in_them_are_kept(read: Read, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("inv")
+    assert read(ONE + "inventory: [link, ./x/../inv]\n").inventory == (tmp_path / "link", tmp_path / "inv")
+
+
 def test_the_command_line_comes_before_the_file(read: Read) -> None:
     config = read(CONTRACT, WAREHOUSE_DSN=DSN)
     changed = with_overrides(config, interval=1.0, timeout=2.0, failure_threshold=1)
