@@ -7,6 +7,7 @@ results are recorded as they come, and only what is seen on the hosts plus the s
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -75,7 +76,7 @@ async def roll_back(session: Session, bound: Bound, order: Order, lease: Lease, 
     if not decided.allowed:
         return await _refuse(session, rollback, decided)
     await asyncio.to_thread(session.store.begin_rollback, rollback, decided.plan, _key(rollback))
-    session.log.warning("rollback started", service=bound.name, id=rollback.id, reason=order.reason)
+    session.log.info("rollback started", service=bound.name, id=rollback.id, reason=order.reason)
     todo = sum(len(batch) for batch in decided.plan.batches)
     session.tell(
         Event(Kind.ROLLBACK_STARTED, bound.name, f"{order.reason}; {todo} of {len(bound.hosts)} hosts to change")
@@ -122,14 +123,15 @@ async def carry_out(session: Session, bound: Bound, rollback: Rollback, plan: Pl
     verified, told = False, "nothing was restored, so there was nothing to verify"
     if done:
         await asyncio.to_thread(store.set_phase, rollback.id, Phase.VERIFYING)
-        session.tell(Event(Kind.VERIFYING, bound.name, f"the same checks, for {bound.config.rollback.verify_for:g} s"))
+        how_long = f"for {bound.config.rollback.verify_for:g} s" if todo else "once, for nothing had to be changed"
+        session.tell(Event(Kind.VERIFYING, bound.name, f"the same checks, {how_long}"))
         verified, told = await verify(session, bound.narrowed(done), bool(todo), stop)
     outcome = outcome_of(known, verified)
     reason = f"{rollback.reason}; {summary(known)}; {told}"
     await settle(session, bound, rollback, known, outcome, verified)
     ended = session.clock.now()
     await asyncio.to_thread(store.end_rollback, rollback.id, outcome, verified=verified, reason=reason, ended_at=ended)
-    level = 20 if outcome is RollbackOutcome.RESTORED else 40
+    level = logging.INFO if outcome is RollbackOutcome.RESTORED else logging.ERROR
     session.log.log(
         level, "rollback ended", service=bound.name, id=rollback.id, outcome=outcome.value, hosts=summary(known)
     )

@@ -39,7 +39,8 @@ async def verify(session: Session, bound: Bound, changed: bool, stop: asyncio.Ev
         rows = _counted(rows, latest)
         healthy_since = None if bad else healthy_since if healthy_since is not None else now
         if healthy_since is not None and (now - healthy_since >= verify_for or stop.is_set()):
-            return True, f"verified: the same checks held for {now - healthy_since:.0f} s"
+            held = now - healthy_since
+            return True, "verified: the same checks " + (f"held for {held:.0f} s" if held >= 1 else "were all healthy")
         crossed = ever and any(rows[key] >= limits[key] for key in rows)
         too_late = now - began >= (settle + LONGEST * verify_for if ever else settle)
         if bad and (crossed or too_late or stop.is_set()):
