@@ -161,14 +161,18 @@ class _Attempt:
         text = str(error)
         if self._secret:
             text = text.replace(self._secret, "***")
-        text = excerpt(" ".join(text.split()).removeprefix("connection failed: "), 300)
+        text = " ".join(text.split())
+        for prefix in ("connection failed: ", "connection is bad: "):
+            text = text.removeprefix(prefix)
+        text = excerpt(text, 300)
         evidence = {"sqlstate": error.sqlstate} if error.sqlstate else {}
         connecting = self._connection is None
         if connecting and any(refusal in text for refusal in _REFUSALS):
             return unknown(f"{self._where} refuses guard's credentials: {text}", evidence)
         if connecting and any(own in text for own in _OWN_ERRORS):
             return unknown(f"guard could not connect to {self._where}: {text}", evidence)
-        if self._step == "resolving the name" or error.sqlstate == _SYNTAX_ERROR:
+        bad_option = connecting and text.startswith("invalid ")  # libpq's words for a port that is no number, and so on
+        if self._step == "resolving the name" or bad_option or error.sqlstate == _SYNTAX_ERROR:
             return unknown(f"guard cannot run this check: {text}", evidence)
         return unhealthy(text, latency, evidence)
 
