@@ -43,6 +43,7 @@ def gate(options: Options, services: tuple[str, ...], for_: str, within: str | N
     from guard.report.text import gate_text
     from guard.service.events import nobody
     from guard.service.gate import GateOrder, GateRun
+    from guard.service.housekeeping import tidy
 
     for_s = duration("--for", for_)
     if for_s is None:
@@ -51,6 +52,7 @@ def gate(options: Options, services: tuple[str, ...], for_: str, within: str | N
 
     async def work(session: Session, stop: Stop) -> int:
         ended = await GateRun(session, session.bind(services), order, stop).run()
+        await tidy(session)
         if options.json:
             click.echo(json.dumps(ended.document))
         else:

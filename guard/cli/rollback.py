@@ -41,6 +41,7 @@ def rollback(options: Options, service: str, to: str | None, limit: str | None, 
     from guard.cli.lines import TextLines
     from guard.report.documents import rollback_document
     from guard.service.events import nobody
+    from guard.service.housekeeping import tidy
     from guard.service.leases import held
     from guard.service.rollback import Order, roll_back
     from guard.service.session import author
@@ -52,6 +53,7 @@ def rollback(options: Options, service: str, to: str | None, limit: str | None, 
         order = Order(Trigger.MANUAL, f"asked for by {author(os.environ)}", to=to, force=force, dry_run=dry_run)
         async with held(session, [bound.name]) as leases:
             ended = await roll_back(session, bound, order, leases[bound.name], stop)
+        await tidy(session)
         say(options, rollback_document(ended), ())  # its text was told when it ended
         return EXIT_CODES[ended.outcome]
 

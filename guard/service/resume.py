@@ -16,6 +16,7 @@ from guard.service.execute import adopt_run
 from guard.service.look import look
 from guard.service.rollback import carry_out
 from guard.service.session import Bound, Session
+from guard.service.stop import Stop
 
 _TRIED = (RollbackOutcome.PARTIAL, RollbackOutcome.FAILED)
 
@@ -35,7 +36,7 @@ def _unreachable(rollback: Rollback) -> bool:
     return any(result.state is HostState.UNREACHABLE for result in rollback.hosts.values())
 
 
-async def resume(session: Session, bound: Bound, rollback: Rollback, lease: Lease, stop: asyncio.Event) -> Rollback:
+async def resume(session: Session, bound: Bound, rollback: Rollback, lease: Lease, stop: Stop) -> Rollback:
     """Finish one rollback under a lease the caller holds. Its record stays one record."""
     store = session.store
     plan = await asyncio.to_thread(store.plan, rollback.id)

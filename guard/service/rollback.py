@@ -35,6 +35,7 @@ from guard.service.execute import execute
 from guard.service.ledger import settle
 from guard.service.look import look
 from guard.service.session import Bound, Session, new_id
+from guard.service.stop import Stop
 from guard.service.verify import verify
 
 _TOUCHED = (RollbackOutcome.RESTORED, RollbackOutcome.PARTIAL, RollbackOutcome.FAILED)
@@ -65,11 +66,16 @@ class Decided:
     answers: tuple[RuleAnswer, ...]
 
     @property
+    def refusing(self) -> frozenset[str]:
+        """Names of the rules that say no."""
+        return frozenset(answer.rule for answer in vetoes(self.answers))
+
+    @property
     def allowed(self) -> bool:
-        return not vetoes(self.answers)
+        return not self.refusing
 
 
-async def roll_back(session: Session, bound: Bound, order: Order, lease: Lease, stop: asyncio.Event) -> Rollback:
+async def roll_back(session: Session, bound: Bound, order: Order, lease: Lease, stop: Stop) -> Rollback:
     """Carry out one rollback under a lease the caller holds and renews. Never raises for what a host did."""
     decided = await decide(session, bound, order)
     rollback = _record(session, bound, order, decided, lease)
@@ -112,7 +118,7 @@ async def decide(session: Session, bound: Bound, order: Order) -> Decided:
     return Decided(plan, facts, ask_all(policy))
 
 
-async def carry_out(session: Session, bound: Bound, rollback: Rollback, plan: Plan, stop: asyncio.Event) -> Rollback:
+async def carry_out(session: Session, bound: Bound, rollback: Rollback, plan: Plan, stop: Stop) -> Rollback:
     """Run the plan, verify, settle the ledger and end the record. Also what ``resume`` calls with a narrowed plan."""
     store = session.store
     known = dict(rollback.hosts)

@@ -23,3 +23,12 @@ class Stop(asyncio.Event):
         if not self.signal_number:
             self.signal_number = int(number)
         self.set()
+
+    async def within(self, seconds: float) -> bool:
+        """Wait at most that long; whether a stop was asked for by then."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.wait()
+        except TimeoutError:
+            return False
+        return True

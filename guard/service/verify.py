@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 
 from guard.model import Observation, State, TargetKey
 from guard.service.counting import log_observation
 from guard.service.session import Bound, Session
+from guard.service.stop import Stop
 
 LEAST_ROUNDS = 3  # within verify_for, however long a check's own interval is
 SETTLE_S = 15.0  # how long a restored service may take to answer before the time of health must have begun
 LONGEST = 3  # times verify_for: a service that keeps blipping is not verified
 
 
-async def verify(session: Session, bound: Bound, changed: bool, stop: asyncio.Event) -> tuple[bool, str]:
+async def verify(session: Session, bound: Bound, changed: bool, stop: Stop) -> tuple[bool, str]:
     """(held, one sentence). When nothing was changed, or guard was asked to stop, one good round has to do.
 
     A single bad answer starts the time again; a row of failures as long as the check's threshold ends it.
@@ -45,20 +45,12 @@ async def verify(session: Session, bound: Bound, changed: bool, stop: asyncio.Ev
         too_late = now - began >= (settle + LONGEST * verify_for if ever else settle)
         if bad and (crossed or too_late or stop.is_set()):
             return False, _failed(bad)
-        await _pause(stop, 0.25 if bad else max(0.1, min(targets[0].interval_s, verify_for / LEAST_ROUNDS)))
+        await stop.within(0.25 if bad else max(0.1, min(targets[0].interval_s, verify_for / LEAST_ROUNDS)))
     return True, "no checks to verify with"
 
 
 def _counted(rows: Mapping[TargetKey, int], latest: Mapping[TargetKey, Observation]) -> dict[TargetKey, int]:
     return {key: rows[key] + 1 if latest[key].state is State.UNHEALTHY else 0 for key in rows}
-
-
-async def _pause(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        return
 
 
 def _failed(bad: list[Observation]) -> str:

@@ -25,14 +25,17 @@ from guard.schedule import Schedule, ScheduledTarget
 from guard.service import ledger
 from guard.service.counting import Counters, Recorder, log_observation
 from guard.service.events import Event, Kind
+from guard.service.housekeeping import tidy
 from guard.service.leases import held
 from guard.service.look import look
 from guard.service.resume import resumable, resume
-from guard.service.rollback import Order, roll_back
+from guard.service.rollback import Order, decide, roll_back
 from guard.service.session import Bound, Session
 from guard.service.stop import Stop
 
 RELEASE_LOOK_S = 30.0  # how often the running image of each host is looked at
+ASK_AGAIN_S = 5.0  # how often a service that stays failed is asked about again
+TIDY_EVERY_S = 3600.0
 STALE_AFTER = 5.0  # intervals after which an earlier watch's counters are not taken up
 RESUME_EVERY_S = 30.0  # how often unfinished rollbacks and returned hosts are tried again
 
@@ -56,7 +59,8 @@ class Watch:
         self._acting: dict[str, asyncio.Task[None]] = {}
         self._healthy_since: dict[str, float] = {}
         self._running: dict[str, Release] = {}
-        self._unanswered: set[str] = set()  # crossed before a restart, and nothing on record that acted on it
+        self._said_no: dict[str, frozenset[str]] = {}  # rules that said no to a service that is still failed
+        self._asked_at: dict[str, float] = {}
 
     @property
     def counters(self) -> Counters:
@@ -74,6 +78,7 @@ class Watch:
                 asyncio.create_task(self._recorder.run(ended)),
                 asyncio.create_task(self._every(RELEASE_LOOK_S, self._look_at_releases)),
                 asyncio.create_task(self._every(RESUME_EVERY_S, self._resume_unfinished)),
+                asyncio.create_task(self._tidy()),
             ]
             try:
                 await self._until_stopped(tasks)
@@ -101,8 +106,6 @@ class Watch:
                 and (now - status.last.at).total_seconds() <= STALE_AFTER * self._targets[key].interval_s
             }
             self._counters.resume(fresh)
-            if self._counters.failed(name):
-                self._unanswered.add(name)
 
     async def _until_stopped(self, tasks: Sequence[asyncio.Task[None]]) -> None:
         stopping = asyncio.create_task(self._stop.wait())
@@ -120,11 +123,12 @@ class Watch:
                     await work(bound)
                 except GuardError as error:
                     self._session.log.error("trying again later", service=bound.name, error=error.message)
-            try:
-                async with asyncio.timeout(seconds):
-                    await self._stop.wait()
-            except TimeoutError:
-                continue
+            await self._stop.within(seconds)
+
+    async def _tidy(self) -> None:
+        while not self._stop.is_set():
+            await tidy(self._session)
+            await self._stop.within(TIDY_EVERY_S)
 
     def _take(self, observation: Observation) -> None:
         key = observation.target
@@ -141,10 +145,11 @@ class Watch:
             self._session.tell(replace(told, kind=Kind(transition.value)))
             level = 20 if transition is Transition.RECOVERED else 30
             self._session.log.log(level, transition.value, target=str(key), failures=status.failures, threshold=limit)
-        unanswered = key.service in self._unanswered and observation.state is State.UNHEALTHY and status.crossed
-        if transition is Transition.THRESHOLD or unanswered:
-            self._unanswered.discard(key.service)
+        if status.crossed and observation.state is State.UNHEALTHY:
             self._threshold(bound)
+        elif transition is Transition.RECOVERED and not self._counters.failed(bound.name):
+            self._said_no.pop(bound.name, None)
+            self._asked_at.pop(bound.name, None)
 
     def _note_health(self, service: str) -> None:
         if self._counters.state(service) in (State.HEALTHY, State.DEGRADED):
@@ -153,10 +158,21 @@ class Watch:
             self._healthy_since.pop(service, None)
 
     def _threshold(self, bound: Bound) -> None:
-        """Act once per crossing; while a rollback of the service runs nothing more is begun."""
+        """Act once per crossing; while a rollback of the service runs nothing more is begun.
+
+        A service that stays failed because a rule said no is asked about again, at most once per ``ASK_AGAIN_S``: the
+        hold may have ended. It is told and recorded again only when other rules say no than before.
+        """
         if not self._counters.failed(bound.name) or bound.name in self._acting or self._stop.is_set():
             return
+        now = self._session.clock.monotonic()
+        if now - self._asked_at.get(bound.name, -ASK_AGAIN_S) < ASK_AGAIN_S:
+            return
+        self._asked_at[bound.name] = now
         if not bound.config.critical:
+            if "critical" in self._said_no.get(bound.name, ()):
+                return
+            self._said_no[bound.name] = frozenset({"critical"})
             text = f"{bound.name} has failed, and is not critical: logged, not rolled back"
             self._session.log.error("threshold reached, not critical", service=bound.name)
             self._say(Kind.NOT_CRITICAL, bound, text)
@@ -177,19 +193,26 @@ class Watch:
             critical_failing=sum(b.config.critical and self._failing(name) for name, b in self._services.items()),
         )
         try:
+            if bound.name in self._said_no and await self._same_answer(bound, order):
+                return
             async with held(self._session, [bound.name]) as leases:
-                await roll_back(self._session, bound, order, leases[bound.name], self._stop)
-        except LeaseHeld as error:
-            self._session.log.warning(
-                "not acting: another guard holds the service", service=bound.name, error=error.message
-            )
-            self._say(Kind.HELD, bound, error.message)
+                rollback = await roll_back(self._session, bound, order, leases[bound.name], self._stop)
         except GuardError as error:
-            self._session.log.error("rollback not possible now", service=bound.name, error=str(error))
-            self._say(Kind.HELD, bound, error.message)
-        finally:
-            self._counters.reset(bound.name)
-            self._healthy_since.pop(bound.name, None)
+            if self._said_no.get(bound.name) != frozenset({type(error).__name__}):
+                self._session.log.error("rollback not possible now", service=bound.name, error=str(error))
+                self._say(Kind.HELD, bound, error.message)
+            self._said_no[bound.name] = frozenset({type(error).__name__})
+            return
+        if rollback.outcome in (RollbackOutcome.REFUSED, RollbackOutcome.DRY_RUN):
+            self._said_no[bound.name] = (await decide(self._session, bound, order)).refusing
+            return
+        self._said_no.pop(bound.name, None)
+        self._counters.reset(bound.name)
+        self._healthy_since.pop(bound.name, None)
+        await tidy(self._session)
+
+    async def _same_answer(self, bound: Bound, order: Order) -> bool:
+        return (await decide(self._session, bound, order)).refusing == self._said_no[bound.name]
 
     def _failed(self, service: str) -> bool:
         return service in self._services and self._counters.failed(service)

@@ -1,0 +1,24 @@
+"""Keeping the past bounded: artifacts by count and age, observations by age. An unfinished run is never deleted."""
+
+from __future__ import annotations
+
+import asyncio
+
+from guard.errors import GuardError
+from guard.rollback.workdir import prune
+from guard.service.session import Session
+
+
+async def tidy(session: Session) -> None:
+    """Delete what is beyond the configured retention. A failure is logged: tidying never stops the work."""
+    kept = session.config.retention
+    now = session.clock.now()
+    try:
+        unfinished = {rollback.id for rollback in await asyncio.to_thread(session.store.unfinished)}
+        deleted = await asyncio.to_thread(prune, session.state_dir, kept.runs, kept.days, unfinished, now.timestamp())
+        rows = await asyncio.to_thread(session.store.prune, now, kept.days)
+    except (GuardError, OSError) as error:
+        session.log.warning("could not delete old records", error=str(error))
+        return
+    if deleted or rows:
+        session.log.info("deleted old records", runs=len(deleted), observations=rows)
