@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from guard.model import Hold, HostPlan, RollbackOutcome, RuleAnswer, Trigger
+from guard.model import Hold, HostPlan, RuleAnswer, Trigger
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyFacts:
-    """Everything the rules look at. ``last_*`` tell of the newest ended rollback of the service that did something."""
+    """Everything the rules look at. ``last_automatic_at``: when the newest automatic rollback ended that did something;
+    ``last_restored``: host → image ID that the newest rollback of any kind put or found there."""
 
     service: str
     now: datetime
@@ -24,9 +25,8 @@ class PolicyFacts:
     force: bool = False
     hold: Hold | None = None
     min_gap_s: float = 600.0
-    last_ended_at: datetime | None = None
-    last_outcome: RollbackOutcome | None = None
-    last_restored: Mapping[str, str] = field(default_factory=dict)  # host → image ID the last rollback aimed at
+    last_automatic_at: datetime | None = None
+    last_restored: Mapping[str, str] = field(default_factory=dict)
     failed_dependencies: tuple[str, ...] = ()
     critical_services: int = 1
     critical_failing: int = 1
@@ -66,13 +66,13 @@ def _hold(facts: PolicyFacts) -> tuple[bool, str]:
 
 
 def _min_gap(facts: PolicyFacts) -> tuple[bool, str]:
-    if not facts.automatic or facts.last_ended_at is None:
-        return True, "no automatic rollback shortly before"
-    gap = facts.now - facts.last_ended_at
+    if not facts.automatic or facts.last_automatic_at is None:
+        return True, "no automatic rollback before"
+    gap = facts.now - facts.last_automatic_at
     if gap >= timedelta(seconds=facts.min_gap_s):
-        return True, f"the last rollback ended {gap.total_seconds():.0f} s ago"
+        return True, f"the last automatic rollback ended {gap.total_seconds():.0f} s ago"
     return False, (
-        f"the last rollback ended only {gap.total_seconds():.0f} s ago, min_gap is {facts.min_gap_s:.0f} s: "
+        f"the last automatic rollback ended only {gap.total_seconds():.0f} s ago, min_gap is {facts.min_gap_s:.0f} s: "
         "rolling back again so soon would chase something that is not the release"
     )
 

@@ -148,4 +148,8 @@ def _require_machine() -> None:
             "this machine lacks what a fleet is made of",
             hint=f"apt-get install {' '.join(sorted(missing))}",
         )
+    if Path(interpreter()).resolve().is_relative_to("/root"):
+        raise FleetError(
+            "a host does not see this machine's /root, where its only Python is", hint="apt-get install python3"
+        )
     static_busybox()

@@ -11,12 +11,11 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
-from guard.demo.base import BaseHost
+from guard.demo.base import BaseHost, interpreter
 from guard.demo.ground import SSH_PORT, FleetError, Ground, run, wait_until
 
 _START_SSHD = "/usr/sbin/sshd -f /etc/ssh/fleet_sshd_config"
@@ -106,6 +105,11 @@ class Host(BaseHost):
         (self.folder / "boot.sh").write_text(scripts.joinpath("boot.sh").read_text())
         for mount_point in ("var/lib/docker", "var/log", "srv/engine", ".outside"):
             (self.folder / "upper" / mount_point).mkdir(parents=True, exist_ok=True)
+        # The machine's own /root stays out: its .bashrc would run in every session. (Seen: `pyenv init` there waits a
+        # minute for a lock file that the overlay goes on showing after it is gone below.)
+        home = self.folder / "upper/root"
+        home.mkdir(mode=0o700)
+        os.setxattr(home, "trusted.overlay.opaque", b"y")
         if self._engine_of:
             (self.folder / "shared").symlink_to(self._engine_of.folder / "run")
         else:
@@ -124,7 +128,7 @@ class Host(BaseHost):
         else:
             services.append(_START_ENGINE)
         services_line = "\n".join(services)
-        boot = ["sh", str(self.folder / "boot.sh"), str(self.folder), self.name, services_line, sys.executable]
+        boot = ["sh", str(self.folder / "boot.sh"), str(self.folder), self.name, services_line, interpreter()]
         with (self.folder / "boot.log").open("ab") as log:
             self._init = subprocess.Popen(
                 ["unshare", *_NAMESPACES, "--fork", "--kill-child", "--", *boot, *_other_file_systems()],

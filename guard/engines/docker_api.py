@@ -27,6 +27,7 @@ DEFAULT_TIMEOUT_S = 10.0
 _BODY_LIMIT = 32 * 1024 * 1024
 _EXCERPT = 500  # characters of a health check's output
 _DIAGNOSIS_S = 1.0  # at most; kept back from a call's time to find out why nobody answers
+_CONTAINER = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _HEX = re.compile(r"[0-9a-f]+")
 
 Facts = Mapping[str, object]
@@ -65,7 +66,9 @@ class DockerEngine:
         self._timeout_s = timeout_s
 
     async def container(self, name: str, *, timeout_s: float | None = None) -> ContainerFacts | None:
-        body = await self._get(f"/containers/{quote(name, safe='')}/json", timeout_s)
+        if not _CONTAINER.fullmatch(name):  # such as "../version": the path must stay below /containers
+            return None
+        body = await self._get(f"/containers/{name}/json", timeout_s)
         if body is None:
             return None
         facts = self._mapping(body)
@@ -93,11 +96,11 @@ class DockerEngine:
         return None if is_prefix else image
 
     async def logs(self, container: str, lines: int) -> str:
-        inspected = await self._get(f"/containers/{quote(container, safe='')}/json")
+        inspected = await self._get(f"/containers/{container}/json") if _CONTAINER.fullmatch(container) else None
         if inspected is None:
             raise EngineError(f"{self._way.where} has no container {container}")
         query = f"stdout=1&stderr=1&tail={max(0, lines)}"
-        body = await self._get(f"/containers/{quote(container, safe='')}/logs?{query}") or b""
+        body = await self._get(f"/containers/{container}/logs?{query}") or b""
         has_terminal = _inner(self._mapping(inspected), "Config").get("Tty") is True
         return (body if has_terminal else _demultiplexed(body)).decode(errors="replace")
 

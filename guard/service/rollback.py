@@ -93,7 +93,9 @@ async def roll_back(session: Session, bound: Bound, order: Order, lease: Lease, 
 async def decide(session: Session, bound: Bound, order: Order) -> Decided:
     """Facts, targets, batches and rules. Nothing is written and no host is changed."""
     releases = await asyncio.to_thread(session.store.releases, bound.name)
-    last = await last_touching(session, bound.name)
+    past = await asyncio.to_thread(session.store.rollbacks, bound.name)
+    last = _last_touching(past)
+    automatic = _last_touching(tuple(r for r in past if r.trigger is Trigger.THRESHOLD))
     facts = await look(session, bound, releases, order.to)
     plans = _plans(bound, order, facts, releases, last)
     plan = _plan(session, bound, plans)
@@ -107,8 +109,7 @@ async def decide(session: Session, bound: Bound, order: Order) -> Decided:
         force=order.force,
         hold=await asyncio.to_thread(session.store.hold, bound.name, now),
         min_gap_s=bound.config.rollback.min_gap,
-        last_ended_at=last.ended_at if last else None,
-        last_outcome=last.outcome if last else None,
+        last_automatic_at=automatic.ended_at if automatic else None,
         last_restored=_aimed_at(last),
         failed_dependencies=order.failed_dependencies,
         critical_services=order.critical_services,
@@ -148,10 +149,9 @@ async def carry_out(session: Session, bound: Bound, rollback: Rollback, plan: Pl
     return stored
 
 
-async def last_touching(session: Session, service: str) -> Rollback | None:
-    """The newest ended rollback of the service that changed a host, or tried to."""
-    rollbacks = await asyncio.to_thread(session.store.rollbacks, service)
-    return next((r for r in rollbacks if r.outcome in _TOUCHED and r.ended_at is not None), None)
+def _last_touching(past: tuple[Rollback, ...]) -> Rollback | None:
+    """The newest ended rollback that changed a host, or tried to."""
+    return next((r for r in past if r.outcome in _TOUCHED and r.ended_at is not None), None)
 
 
 def _aimed_at(last: Rollback | None) -> dict[str, str]:
