@@ -42,8 +42,21 @@ def environment(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def load() -> None:
-    """Import ansible-runner ahead of its use."""
+    """Import ansible-runner ahead of its use, and take a pause out of it.
+
+    After a child's terminal is closed, ptyprocess sleeps 0.1 s before it looks whether the child has ended, and
+    ansible-runner closes it only when it has. That is a seventh of a short run.
+    """
     import ansible_runner  # noqa: F401
+    import pexpect  # type: ignore[import-untyped]
+
+    class Spawn(pexpect.spawn):  # type: ignore[misc]
+        def _spawnpty(self, args: list[str], **options: object) -> object:
+            process = super()._spawnpty(args, **options)
+            process.delayafterclose = 0.002
+            return process
+
+    pexpect.spawn = Spawn
 
 
 def play(folder: Path, asked: Asked, on_event: Callable[[Mapping[str, object]], None]) -> int | None:

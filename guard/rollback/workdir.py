@@ -148,7 +148,7 @@ def create(folder: Path) -> int:
         raise StateError(f"run folder {folder} exists already", hint="a run's folder is used once") from error
     except OSError as error:
         raise StateError(f"cannot create {folder}: {error.strerror}", hint="check --state-dir and its disk") from error
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(lock, fcntl.LOCK_EX)  # the folder is new: at most somebody who only looks holds it for an instant
     return lock
 
 
@@ -360,7 +360,7 @@ def is_held(folder: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who look at once do not see each other
     except BlockingIOError:
         return True
     finally:

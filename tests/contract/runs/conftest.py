@@ -21,9 +21,12 @@ from guard.rollback.catalog import Installed, load, write_digest
 from guard.rollback.workdir import RunSpec, run_folder
 
 MODULE = r'''#!/usr/bin/python3
-import json, os, sys, time
+import json, os, signal, sys, time
 ARGUMENTS = r"""<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>"""
 plan = json.loads(ARGUMENTS)["plan"]
+if plan.get("stubborn"):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.setsid() if os.getpgrp() != os.getpid() else None
 if plan.get("pid_file"):
     with open(plan["pid_file"], "w") as file:
         file.write(str(os.getpid()))

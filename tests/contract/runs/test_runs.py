@@ -283,10 +283,12 @@ def test_a_folder_that_nothing_was_started_from_is_lost_without_having_begun(run
     assert not lost.began
 
 
+@pytest.mark.parametrize("stubborn", [False, True], ids=["willing", "ignoring SIGTERM in its own session"])
 @pytest.mark.parametrize("way", ["cancel", "adopted cancel", "time-out"])
-def test_ending_a_run_ends_every_process_of_it(runs: Runs, tmp_path: Path, way: str) -> None:
+def test_ending_a_run_ends_every_process_of_it(runs: Runs, tmp_path: Path, way: str, stubborn: bool) -> None:
     done = tmp_path / "done"
     plan: dict[str, object] = {"sleep": 60, "pid_file": str(tmp_path / "pid"), "done_file": str(done)}
+    plan["stubborn"] = stubborn
     spec = runs.spec({"a": plan}, timeout_s=3 if way == "time-out" else 60)
 
     async def body() -> tuple[RunHandle, int]:
@@ -393,3 +395,17 @@ def test_a_host_that_freezes_becomes_unreachable_and_the_others_go_on(runs: Runs
     result = asyncio.run(body())
     assert result is not None
     assert states(result) == {"far": UNREACHABLE, "near": RESTORED}
+
+
+def test_tasks_of_one_run_share_a_connection_in_the_runs_own_folder(runs: Runs, sshd: Sshd, tmp_path: Path) -> None:
+    spec = runs.spec({"far": {"sleep": 30, "pid_file": str(tmp_path / "pid")}}, hosts=(sshd.host(),))
+
+    async def body() -> list[Path]:
+        handle = await start(spec)
+        await asyncio.to_thread(pid_in, tmp_path / "pid")
+        sockets = [path for path in scratch_of(spec.folder).iterdir() if path.is_socket()]
+        handle.cancel()
+        await handle.wait(lambda _: None)
+        return sockets
+
+    assert len(asyncio.run(body())) == 1
