@@ -57,7 +57,9 @@ def catalog(config: GuardConfig) -> Catalog:
 def inventory(config: GuardConfig, environ: Mapping[str, str]) -> Inventory:
     from guard.inventory import AnsibleInventory
 
-    return AnsibleInventory(config.inventory, environ=environ)
+    folder = config.source.parent if config.source is not None else None
+    patterns = [service.hosts for service in config.services if service.hosts is not None]
+    return AnsibleInventory(config.inventory, environ=environ, folder=folder, expected=patterns)
 
 
 def open_store(config: GuardConfig, state_dir: Path, *, read_only: bool = False) -> Store:

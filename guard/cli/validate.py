@@ -29,8 +29,6 @@ def validate(options: Options) -> None:
     for service in config.services:
         hosts: tuple[Host, ...] = ()
         try:
-            if service.hosts is not None and not config.inventory:
-                raise ConfigError(f"service {service.name} names hosts {service.hosts!r}, but there is no inventory")
             hosts = hosts_of.hosts(service.hosts) if service.hosts is not None else (local_host(),)
             for host in hosts:
                 render(service.container, host, what=f"service {service.name}: container")

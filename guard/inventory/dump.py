@@ -15,9 +15,28 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 _DECIDED_BY_A_PLAY = frozenset({"ansible_playbook_python", "ansible_config_file", "playbook_dir"})
+
+_OPTIONS = {
+    "DEFAULT_REMOTE_USER": "ansible_user",
+    "DEFAULT_REMOTE_PORT": "ansible_port",
+    "DEFAULT_PRIVATE_KEY_FILE": "ansible_ssh_private_key_file",
+    "DEFAULT_TRANSPORT": "ansible_connection",
+    "DEFAULT_BECOME": "ansible_become",
+    "DEFAULT_BECOME_METHOD": "ansible_become_method",
+    "DEFAULT_BECOME_USER": "ansible_become_user",
+    "INTERPRETER_PYTHON": "ansible_python_interpreter",
+}
+_SSH_OPTIONS = {
+    "ssh_args": "ansible_ssh_args",
+    "ssh_common_args": "ansible_ssh_common_args",
+    "ssh_extra_args": "ansible_ssh_extra_args",
+    "ssh_executable": "ansible_ssh_executable",
+}
+_UNCHECKED = "-o StrictHostKeyChecking=no"  # what Ansible itself does when host_key_checking was turned off
 
 
 def main() -> None:
@@ -71,9 +90,39 @@ def _match(inventory: Any, pattern: str) -> dict[str, object]:
 def _variables(manager: Any, host: Any, undecryptable: str) -> dict[str, object]:
     from ansible import constants
 
-    raw = manager.get_vars(host=host, include_hostvars=False, stage="all")
+    raw = {**_connection_settings(), **manager.get_vars(host=host, include_hostvars=False, stage="all")}
     internal = (constants.INTERNAL_STATIC_VARS | _DECIDED_BY_A_PLAY) - {"inventory_hostname"}
     return {str(name): _plain(value, undecryptable) for name, value in raw.items() if name not in internal}
+
+
+@cache
+def _connection_settings() -> dict[str, object]:
+    """How ansible.cfg and the environment say that hosts are reached, as the variables that mean the same.
+
+    guard's runs have a configuration of their own, and its engine connections are no Ansible: the variables serve both.
+    Only what somebody has set; an inventory variable of the same name wins.
+    """
+    from ansible import constants
+    from ansible.plugins.loader import connection_loader
+
+    connection_loader.get("ssh", class_only=True)  # makes the plug-in's options known
+    found: dict[str, object] = {}
+    for option, variable in _OPTIONS.items():
+        value, origin = constants.config.get_config_value_and_origin(option)
+        if origin != "default" and value is not None:
+            found[variable] = value
+    for option, variable in _SSH_OPTIONS.items():
+        value, origin = constants.config.get_config_value_and_origin(
+            option, plugin_type="connection", plugin_name="ssh"
+        )
+        if origin != "default" and value is not None:
+            found[variable] = value
+    if str(found.get("ansible_python_interpreter", "")).startswith("auto"):
+        del found["ansible_python_interpreter"]
+    checked, origin = constants.config.get_config_value_and_origin("HOST_KEY_CHECKING")
+    if origin != "default" and not checked:
+        found["ansible_ssh_common_args"] = f"{found.get('ansible_ssh_common_args', '')} {_UNCHECKED}".strip()
+    return found
 
 
 def _plain(value: Any, undecryptable: str) -> object:

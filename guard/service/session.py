@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from guard.errors import ConfigError, UsageError
+from guard.errors import UsageError
 from guard.model import Host
 from guard.ports import Clock, Engines, Inventory, Store
 from guard.service.events import Listener, nobody
@@ -83,11 +83,6 @@ class Session:
                     hint="leave --limit out, or give the service `hosts:` in the configuration",
                 )
             return Bound(config, (local_host(),), True)
-        if not self.config.inventory:
-            raise ConfigError(
-                f"service {config.name} names hosts {config.hosts!r}, but the configuration has no inventory",
-                hint="add `inventory: PATH` to the configuration",
-            )
         return Bound(config, self.inventory.hosts(config.hosts, limit), False)
 
     def engine_address(self, bound: Bound, host: Host) -> str:
