@@ -59,7 +59,7 @@ class MemoryStore:
                 left = found.expires - now
                 if found.holder and left > 0:
                     raise LeaseHeld(f"service {service} is held by {found.holder} since {found.since} for {left:.0f} s")
-                found.holder, found.fence, found.since = holder, found.fence + 1, now
+                found.holder, found.fence, found.since = holder, max(found.fence + 1, int(now * 1000)), now
             found.expires = now + ttl_s
             return Lease(service, holder, found.fence, ttl_s)
 

@@ -74,6 +74,7 @@ class SshWay:
         self._opening: asyncio.Task[None] | None = None
         self._process: Process | None = None
         self._readers: list[asyncio.Task[None]] = []
+        self._dismissed: set[asyncio.Task[None]] = set()
         self._stderr: deque[str] = deque(maxlen=_STDERR_LINES)
         self._echo = asyncio.Event()
         self._relay = False
@@ -204,7 +205,7 @@ class SshWay:
             await _ended(process)
         for reader in self._readers:
             reader.cancel()
-        await asyncio.gather(*self._readers, return_exceptions=True)
+        await asyncio.gather(*self._readers, *self._dismissed, return_exceptions=True)
         self._readers = []
 
     # --- commands on the host, over the connection ---
@@ -215,7 +216,12 @@ class SshWay:
     async def _dial_relay(self) -> Wire:
         argv = self._login.session(self._control, self._relay_command(self._login.sudo))
         process = await self._spawn(argv, stderr=DEVNULL)
-        return Wire(_piped(process.stdout), _piped(process.stdin), lambda: _kill(process))
+        return Wire(_piped(process.stdout), _piped(process.stdin), lambda: self._dismiss(process))
+
+    def _dismiss(self, process: Process) -> None:
+        task = asyncio.create_task(_ended(process))
+        self._dismissed.add(task)
+        task.add_done_callback(self._dismissed.discard)
 
     async def _look(self, prefix: tuple[str, ...]) -> str:
         """Connect to the engine's socket on the host itself: "ok", an errno's name, or what went wrong before that."""

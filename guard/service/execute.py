@@ -62,7 +62,7 @@ async def adopt_run(session: Session, rollback: Rollback) -> None:
     """
     if rollback.artifacts is None:
         return
-    runs = sorted(Path(rollback.artifacts).glob("run-*"))
+    runs = sorted(Path(rollback.artifacts).glob("run-*"), key=lambda run: int(run.name.removeprefix("run-")))
     if not runs:
         return
     found = await adopt(runs[-1])
@@ -158,7 +158,8 @@ def _write_plan(artifacts: Path, rollback: Rollback, plan: Plan) -> None:
         "hosts": {name: _plan_document(one) for name, one in sorted(plan.hosts.items())},
     }
     try:
-        artifacts.mkdir(mode=0o700, parents=True, exist_ok=True)
+        artifacts.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        artifacts.mkdir(mode=0o700, exist_ok=True)
         descriptor = os.open(artifacts / "plan.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(document, file, indent=2)

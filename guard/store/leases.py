@@ -1,4 +1,8 @@
-"""The right to act on a service: one row each, with a fence number that never goes down, on the database's clock."""
+"""The right to act on a service: one row each, with a fence number that never goes down, on the database's clock.
+
+A fence is the time of its acquisition in milliseconds since the epoch, or one more than the service's last where that
+is higher: hosts remember the highest they have seen, and a new store (a fresh state folder) must not begin below it.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +39,7 @@ class SqlLeases:
             again = row.holder == holder
             if row.holder and not again and left_s > 0 and not is_surely_dead(row.holder):
                 raise _held(service, row.holder, row.since_s, left_s)
-            fence = row.fence if again else row.fence + 1
+            fence = row.fence if again else max(row.fence + 1, int(row.now * 1000))
             since_s = row.since_s if again else row.now
             changed = {"holder": holder, "fence": fence, "since_s": since_s, "expires_s": row.now + ttl_s}
             connection.execute(update(leases).where(mine).values(**changed))

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import http.client
 import io
-import itertools
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import pytest
 
 PLAYBOOKS = Path(__file__).parents[3] / "playbooks" / "container" / "1.0.0"
 MODULE = PLAYBOOKS / "library" / "guard_container.py"
-SERVE = "trap 'exit 0' TERM INT\nhttpd -f -p 80 -h /srv &\nwait\n"
+SERVE = "#!/bin/sh\ntrap 'exit 0' TERM INT\nhttpd -f -p 80 -h /srv &\nwait\n"
 
 Json = dict[str, Any]
 
@@ -55,7 +56,9 @@ class Dockerd:
             )
         deadline = time.monotonic() + 30
         while subprocess.run(["docker", "version"], env=self.environment, capture_output=True).returncode:
-            assert time.monotonic() < deadline and self.process.poll() is None, (self.folder / "log").read_text()[-3000:]
+            assert time.monotonic() < deadline and self.process.poll() is None, (self.folder / "log").read_text()[
+                -3000:
+            ]
             time.sleep(0.1)
 
     @property
@@ -66,6 +69,16 @@ class Dockerd:
         done = subprocess.run(["docker", *arguments], env=self.environment, input=content, capture_output=True)
         assert done.returncode == 0, f"docker {' '.join(arguments)}: {done.stderr.decode()}"
         return done.stdout.decode().strip()
+
+    def api(self, method: str, path: str, body: Json) -> None:
+        """One request that the docker command has no words for."""
+        connection = http.client.HTTPConnection("docker")
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.connect(str(self.socket))
+        connection.request(method, path, json.dumps(body), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        assert answer.status < 300, answer.read()
+        connection.close()
 
     def inspect(self, name: str) -> Json:
         found: Json = json.loads(self.docker("container", "inspect", name))[0]
@@ -121,9 +134,15 @@ class Dockerd:
             add("srv/index.html", f"{tag}\n".encode())
             add("data/seed", b"from the image")
             add("etc/passwd", b"root:x:0:0::/:/bin/sh\n")
-        given = ['CMD ["/bin/sh", "/run.sh"]', *changes]
-        options = [part for change in given for part in ("--change", change)]
-        return self.docker("import", *options, "-", tag, content=packed.getvalue())
+        self.docker("import", "-", tag, content=packed.getvalue())
+        lines = "\n".join([f"FROM {tag}", 'CMD ["/bin/sh", "/run.sh"]', *changes])
+        environment = {**self.environment, "DOCKER_BUILDKIT": "0"}
+        command = ["docker", "build", "-q", "-t", tag, "-"]
+        return (
+            subprocess.run(command, env=environment, input=lines.encode(), capture_output=True, check=True)
+            .stdout.decode()
+            .strip()
+        )
 
 
 @dataclass
@@ -133,7 +152,6 @@ class Restore:
     engine: Dockerd
     state: Path
     ids: dict[str, str]
-    runs: Iterator[int] = field(default_factory=itertools.count)
 
     def plan(self, **changes: object) -> Json:
         plan = {

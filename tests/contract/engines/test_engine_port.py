@@ -1,0 +1,105 @@
+"""What every Engine promises, held against the fake one, a real one over its socket, and a real one over SSH."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import pytest
+
+from guard.demo.fleet import Fleet
+from guard.demo.host import Host as FleetHost
+from guard.engines.hosts import HostEngines
+from guard.model import Image, LocalImage
+from guard.ports import Engine
+from tests.contract.engines.conftest import inventory_host
+from tests.fakes import FakeEngine, container_facts
+
+T = TypeVar("T")
+Ask = Callable[[Callable[[Engine], Awaitable[T]]], T]
+
+
+def fake(host: FleetHost) -> FakeEngine:
+    """Says what the real host would say."""
+    engine = FakeEngine()
+    identity, _, started = host.docker("inspect", "-f", "{{.Id}} {{.Name}} {{.State.StartedAt}}", "web").split()
+    image_ids = {tag: host.docker("inspect", "-f", "{{.Id}}", tag) for tag in ("web:1.0.0", "web:1.1.0")}
+    engine.containers["web"] = container_facts(
+        container_id=identity, image=Image("web:1.0.0", image_ids["web:1.0.0"]), started_at=started
+    )
+    engine.output["web"] = host.docker("logs", "web").splitlines()
+    for number, tag in enumerate(image_ids):
+        engine.stock.append(LocalImage(image_ids[tag], (tag,), (), datetime(2026, 1, 1 + number, tzinfo=UTC), 1000))
+    return engine
+
+
+@pytest.fixture(params=["fake", "socket", "ssh", "sudo over ssh"])
+def ask(request: pytest.FixtureRequest, fleet: Fleet, host: FleetHost) -> Ask[object]:
+    def run(question: Callable[[Engine], Awaitable[T]]) -> T:
+        async def main() -> T:
+            if request.param == "fake":
+                return await question(fake(host))
+            engines = HostEngines({"DOCKER_HOST": f"unix://{host.docker_socket}"})
+            at = {
+                "socket": None,
+                "ssh": inventory_host(fleet),
+                "sudo over ssh": inventory_host(fleet, ansible_user="ops", ansible_become=True),
+            }[request.param]
+            try:
+                return await question(engines.on(at))
+            finally:
+                await engines.close()
+
+        return asyncio.run(main())
+
+    return run
+
+
+def test_a_container_is_told_as_it_is(ask: Ask[object], host: FleetHost) -> None:
+    facts = ask(lambda engine: engine.container("web"))
+    assert facts is not None
+    assert (facts.name, facts.status, facts.health, facts.restart_count) == ("web", "running", "", 0)
+    assert facts.container_id == host.docker("inspect", "-f", "{{.Id}}", "web")
+    assert facts.image == Image("web:1.0.0", host.docker("inspect", "-f", "{{.Id}}", "web:1.0.0"))
+    assert facts.started_at == host.docker("inspect", "-f", "{{.State.StartedAt}}", "web")
+
+
+@pytest.mark.parametrize("name", ["nothing", "we", "../version", "web/json?x=", "web%2fjson", ""])
+def test_only_the_exact_name_is_a_container(ask: Ask[object], name: str) -> None:
+    if name:
+        assert ask(lambda engine: engine.container(name)) is None
+
+
+def test_a_prefix_of_its_id_is_not_a_containers_name(ask: Ask[object], host: FleetHost) -> None:
+    prefix = host.docker("inspect", "-f", "{{.Id}}", "web")[:12]
+    assert ask(lambda engine: engine.container(prefix)) is None
+
+
+def test_images_of_a_repository_come_newest_first(ask: Ask[object]) -> None:
+    images = ask(lambda engine: engine.images("web"))
+    assert [image.tags for image in images] == [("web:1.1.0",), ("web:1.0.0",)]
+    assert all(image.size_bytes > 0 for image in images)
+    assert images[0].created > images[1].created
+
+
+def test_an_unknown_repository_has_no_images(ask: Ask[object]) -> None:
+    assert ask(lambda engine: engine.images("elsewhere/web")) == ()
+
+
+def test_an_image_is_found_by_tag_and_by_id(ask: Ask[object], host: FleetHost) -> None:
+    by_tag = ask(lambda engine: engine.image("web:1.0.0"))
+    assert by_tag is not None
+    assert by_tag.image_id == host.docker("inspect", "-f", "{{.Id}}", "web:1.0.0")
+    assert by_tag.tags == ("web:1.0.0",)
+    assert ask(lambda engine: engine.image(by_tag.image_id)) == by_tag
+
+
+@pytest.mark.parametrize("reference", ["web:9", "sha256:" + "0" * 64, "../version", "web@sha256:" + "0" * 64])
+def test_what_is_not_there_is_no_image(ask: Ask[object], reference: str) -> None:
+    assert ask(lambda engine: engine.image(reference)) is None
+
+
+def test_the_last_lines_of_a_container_are_told(ask: Ask[object]) -> None:
+    assert ask(lambda engine: engine.logs("web", 5)) == "web 1.0.0 (good) starts on port 8080\n"
