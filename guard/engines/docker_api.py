@@ -145,7 +145,7 @@ class DockerEngine:
             async with asyncio.timeout_at(ends):
                 return await self._way.diagnose(symptom)
         except TimeoutError:
-            return EngineUnreachable(f"{self._way.where}: {symptom}, and guard could not find out why")
+            return EngineUnreachable(f"{self._way.where}: {symptom}, and the way to it does not answer either")
 
     def _mapping(self, body: bytes) -> Facts:
         decoded = _decoded(body, self._way.where)

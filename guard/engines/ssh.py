@@ -30,7 +30,6 @@ _COMMAND = "sh -c 'echo guard-ready; exec cat'"
 _FIRST_DELAY_S = 0.5
 _LONGEST_DELAY_S = 8.0
 _AUTHENTICATION_S = 5.0  # on top of ConnectTimeout, which ends before the keys are asked for
-_ECHO_S = 1.0
 _STDERR_LINES = 20
 
 Stream = TypeVar("Stream")
@@ -99,7 +98,7 @@ class SshWay:
         if symptom is Symptom.SILENT:
             if await self._answers():
                 return EngineDown(f"{self.where} does not answer, although the SSH connection does")
-            return EngineUnreachable(f"{self.where}: the SSH connection does not answer")
+            return EngineUnreachable(f"{self.where}: the SSH connection has just ended")
         return self._verdict(await self._look(self._login.sudo if self._relay else ()))
 
     async def close(self) -> None:
@@ -193,11 +192,9 @@ class SshWay:
         if process is None or process.stdin is None or process.returncode is not None:
             return False
         self._echo.clear()
-        with contextlib.suppress(OSError, TimeoutError):
-            process.stdin.write(b"\n")
-            async with asyncio.timeout(_ECHO_S):
-                await self._echo.wait()
-        return self._echo.is_set()
+        process.stdin.write(b"\n")
+        await self._echo.wait()
+        return True
 
     async def _end(self) -> None:
         process, self._process = self._process, None
