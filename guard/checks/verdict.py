@@ -31,7 +31,8 @@ def of_os_error(error: OSError, where: str, latency_s: float | None) -> Measurem
     if isinstance(error, socket.gaierror):
         return unknown(f"guard could not resolve the name of {where}: {error.strerror}")
     if isinstance(error, ssl.SSLError):  # before errno: its number is OpenSSL's own
-        detail = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else error.reason
+        is_verdict = isinstance(error, ssl.SSLCertVerificationError)
+        detail = error.verify_message if is_verdict else getattr(error, "reason", None)
         return unhealthy(f"TLS with {where} failed: {detail or error}", latency_s)
     problem = os.strerror(error.errno).lower() if error.errno else str(error) or type(error).__name__
     if error.errno in OWN_ERRNOS:

@@ -1,0 +1,67 @@
+"""From a configured check to the probe of a target."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from guard.checks.docker import DockerProbe
+from guard.checks.http import HttpProbe
+from guard.checks.postgres import PostgresProbe
+from guard.checks.registry import build, probe_type
+from guard.config.schema import DockerCheck, HttpCheck, PostgresCheck
+from guard.errors import ConfigError
+from guard.model import Host
+from tests.fakes import FakeEngines
+
+HOST = Host("web1", {"ansible_host": "127.0.0.9", "port": 8080, "token": "{{ port }}"})
+
+
+def test_each_type_has_its_probe_with_the_hosts_variables_in_it() -> None:
+    http = build(
+        HttpCheck(name="h", url="http://{{ ansible_host }}:{{ port }}/", headers={"X": "{{ token }}"}),
+        HOST,
+        FakeEngines(),
+        None,
+    )
+    assert isinstance(http, HttpProbe)
+    assert str(http._url) == "http://127.0.0.9:8080/"
+    assert http._headers["X"] == "{{ port }}", "a value is text and is not filled in again"
+    docker = build(DockerCheck(name="d"), HOST, FakeEngines(), "web")
+    assert isinstance(docker, DockerProbe)
+    assert docker._container == "web"
+    other = build(DockerCheck(name="d", container="web-{{ port }}"), HOST, FakeEngines(), "web")
+    assert isinstance(other, DockerProbe)
+    assert other._container == "web-8080"
+    postgres = build(PostgresCheck(name="p", dsn="host={{ ansible_host }}"), HOST, FakeEngines(), None)
+    assert isinstance(postgres, PostgresProbe)
+    assert postgres._dsn == "host=127.0.0.9"
+
+
+def test_a_missing_variable_is_said_with_check_and_host() -> None:
+    with pytest.raises(ConfigError, match=r"check h: inventory variable nothing of host web1 is not defined"):
+        build(HttpCheck(name="h", url="http://{{ nothing }}/"), HOST, FakeEngines(), None)
+
+
+def test_a_docker_check_without_any_container_is_refused() -> None:
+    with pytest.raises(ConfigError, match="names no container"):
+        build(DockerCheck(name="d"), None, FakeEngines(), None)
+
+
+def test_an_unknown_type_names_those_there_are() -> None:
+    with pytest.raises(ConfigError) as raised:
+        probe_type("carrier-pigeon")
+    assert "docker, http, postgres" in str(raised.value)
+
+
+def test_checks_load_neither_ansible_nor_databases() -> None:
+    code = (
+        "import sys, guard.checks.registry as r, guard.schedule, guard.engines.hosts;"
+        "r.probe_type('http'), r.probe_type('docker'), r.probe_type('postgres');"
+        "heavy = {'ansible', 'ansible_runner', 'sqlalchemy', 'psycopg', 'alembic', 'jinja2'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
