@@ -31,8 +31,9 @@ def of_os_error(error: OSError, where: str, latency_s: float | None) -> Measurem
     if isinstance(error, socket.gaierror):
         return unknown(f"guard could not resolve the name of {where}: {error.strerror}")
     if isinstance(error, ssl.SSLError):  # before errno: its number is OpenSSL's own
-        is_verdict = isinstance(error, ssl.SSLCertVerificationError)
-        detail = error.verify_message if is_verdict else getattr(error, "reason", None)
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return unhealthy(f"TLS with {where} failed: {error.verify_message}", latency_s)
+        detail = getattr(error, "reason", None)  # absent where Python itself made the error
         return unhealthy(f"TLS with {where} failed: {detail or error}", latency_s)
     problem = os.strerror(error.errno).lower() if error.errno else str(error) or type(error).__name__
     if error.errno in OWN_ERRNOS:
