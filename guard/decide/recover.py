@@ -18,10 +18,10 @@ def observed(plan: HostPlan, facts: HostFacts, known: HostResult | None) -> Host
     def result(state: HostState, error: str | None = None) -> HostResult:
         return HostResult(plan.host, state, plan.from_, plan.to, backup, downtime, error)
 
-    if plan.to is None:
-        return result(HostState.SKIPPED, plan.problem or None)
     if facts.unreachable:
         return result(HostState.UNREACHABLE, facts.problem)
+    if plan.to is None:
+        return result(HostState.SKIPPED, plan.problem or None)
     if facts.problem:
         return result(HostState.FAILED, facts.problem)
     if plan.from_ is not None and plan.from_.image_id == plan.to.image_id:

@@ -189,6 +189,11 @@ def test_after_a_crash_only_what_runs_on_the_host_counts(facts: HostFacts, state
     assert observed(PLAN, facts, None).state is state
 
 
+def test_a_host_that_is_still_out_of_reach_is_not_given_up_for_want_of_a_target() -> None:
+    away = HostPlan("web1", "web", None, None, problem="no route", unreachable=True)
+    assert observed(away, seen(None, problem="no route", unreachable=True), None).state is HostState.UNREACHABLE
+
+
 def test_what_is_left_is_what_is_planned_or_out_of_reach() -> None:
     results = {state.value: result(state) for state in HostState}
     assert left_to_do(results) == ("unreachable", "planned")
