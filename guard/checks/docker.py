@@ -27,6 +27,9 @@ _STOPPED = {
 }
 
 
+_NEVER = "0001-01-01"  # how an engine writes the start of a container that was never started
+
+
 @dataclass(frozen=True, slots=True)
 class _Look:
     facts: ContainerFacts
@@ -113,7 +116,8 @@ class DockerProbe:
 
 
 def _restarted(before: ContainerFacts, now: ContainerFacts) -> bool:
-    return now.restart_count > before.restart_count or now.started_at != before.started_at
+    first_start = before.started_at.startswith(_NEVER)  # it was only created at the last look
+    return now.restart_count > before.restart_count or (now.started_at != before.started_at and not first_start)
 
 
 def _restarts(facts: ContainerFacts) -> str:

@@ -162,7 +162,7 @@ def test_the_configuration_of_the_container_survives(guard: Guard, fleet: Fleet)
         return {
             name: {
                 "host": {key: value for key, value in one["HostConfig"].items() if value},
-                "labels": one["Config"]["Labels"],
+                "labels": one["Config"]["Labels"]["team"],
                 "mounts": [(m["Name"], m["Destination"]) for m in one["Mounts"]],
             }
             for name, one in seen.items()
