@@ -15,6 +15,7 @@ class CuttingProxy:
     """Forwards to the engine's socket. At the ``nth`` request that matches ``cut`` it stalls for good and sets ``reached``.
 
     ``when`` "before": the engine never sees the request. "after": the engine has done it, the answer never comes.
+    "refuse": the engine never sees it, and the answer is an error.
     ``changes`` lists every request that changes something, as "METHOD path" without version and IDs.
     """
 
@@ -43,6 +44,8 @@ class CuttingProxy:
                 hit = proxy.counts(name)
                 if hit and proxy.when == "before":
                     return self.stall()
+                if hit and proxy.when == "refuse":
+                    return self.send_error(500)
                 status, headers, content = proxy.ask(self.command, self.path, body)
                 if hit:
                     return self.stall()

@@ -45,6 +45,8 @@ PULL_TIMEOUT_S = 900.0
 ENGINE_RETURN_S = 20.0  # how long a swap waits for an engine that went away under it
 LOCK_WAIT_S = 10.0
 POLL_S = 0.02
+STABLE_ANSWERING_S = 0.25  # how long a container that answers on its published ports must have stayed up
+DAY_S = 86400.0
 
 # The durable steps, in order. Each name is in the journal (fsynced) before its step begins.
 PULL, PIN, TAG_BACKUP = "pull", "pin-target", "tag-backup"
@@ -151,7 +153,7 @@ def target_image(value):
         try:
             accepted[key] = accept(value.get(key))
         except ValueError as wrong:
-            raise ValueError(f"{key} {wrong}")
+            raise ValueError(f"{key} {wrong}") from wrong
     if value.get("digest") is not None:
         accepted["digest"] = digest_reference(value["digest"])
     return accepted
@@ -200,7 +202,7 @@ def read_plan(arguments):
         try:
             accepted[key] = accept(plan[key])
         except ValueError as wrong:
-            raise Problem("plan", f"plan.{key} {wrong}")
+            raise Problem("plan", f"plan.{key} {wrong}") from wrong
     return mode, accepted
 
 
@@ -244,7 +246,7 @@ class Engine:
                 ),
             )
         self.version = min(theirs, API_NEWEST)
-        self.api = "/v%d.%d" % self.version
+        self.api = "/v{}.{}".format(*self.version)
 
     def close(self):
         if self.socket is not None:
@@ -268,7 +270,7 @@ class Engine:
     def exchange(self, method, where, body=None, timeout=REQUEST_TIMEOUT_S):
         """One request: (status, headers, bytes). EngineGone when it could not be sent or its answer did not come."""
         content = b"" if body is None else json.dumps(body).encode("ascii")
-        head = "%s %s HTTP/1.1\r\nHost: docker\r\nContent-Length: %d\r\n" % (method, where, len(content))
+        head = f"{method} {where} HTTP/1.1\r\nHost: docker\r\nContent-Length: {len(content)}\r\n"
         head += "Content-Type: application/json\r\n\r\n" if body is not None else "\r\n"
         try:
             if self.socket is None:
@@ -278,9 +280,8 @@ class Engine:
             return self.answer()
         except (OSError, ValueError, EOFError) as broken:
             self.close()
-            raise EngineGone(
-                "the engine at {} did not answer {} {}: {}".format(self.address, method, where, broken or "closed")
-            )
+            why = str(broken) or "it closed the connection"
+            raise EngineGone(f"the engine at {self.address} did not answer {method} {where}: {why}") from broken
 
     def answer(self):
         line = self.reader.readline()
@@ -465,9 +466,9 @@ def replacement(old, old_image, reference, api):
     mode = host.get("NetworkMode") or "default"
     if not mode.startswith("container:"):
         body["ExposedPorts"] = exposed
-        if host.get("UTSMode") != "host" and config.get("Hostname") not in (None, "", old["Id"][:12]):
-            if mode != "host" or config["Hostname"] != os.uname().nodename:
-                body["Hostname"] = config["Hostname"]
+        chosen_by_engine = {None, "", old["Id"][:12], os.uname().nodename if mode == "host" else None}
+        if host.get("UTSMode") != "host" and config.get("Hostname") not in chosen_by_engine:
+            body["Hostname"] = config["Hostname"]
     else:
         body.pop("Domainname", None)
     body["HostConfig"] = host
@@ -573,7 +574,7 @@ def alive(container):
 # ------------------------------------------------------------------------------------------- announcing an address
 
 
-def announce(engine, container, bridges):
+def announce(container, bridges):
     """Tell the host's bridge the container's address and MAC, as its first ARP answer would.
 
     docker-proxy accepts a connection while the container's interface is not up yet; that lookup is lost and the
@@ -634,7 +635,7 @@ def state_folder(chosen, look_only):
         os.makedirs(chosen, 0o700, exist_ok=True)
         seen = os.lstat(chosen)
     except OSError as wrong:
-        raise Problem("state", f"guard's folder {chosen} can't be used: {wrong}")
+        raise Problem("state", f"guard's folder {chosen} can't be used: {wrong}") from wrong
     if not stat.S_ISDIR(seen.st_mode) or seen.st_uid != os.geteuid() or seen.st_mode & 0o022:
         raise Problem("state", f"guard's folder {chosen} must be a directory that only its user can write to")
     return chosen
@@ -685,15 +686,12 @@ class Memory:
             except OSError:
                 if time.monotonic() > until:
                     holder = os.pread(self.lock, 200, 0).decode("utf-8", "replace").strip()
-                    raise Problem(
-                        "locked",
-                        "another guard run works on container {} here ({}); try again when it has ended".format(
-                            self.plan["container"], holder
-                        ),
-                    )
+                    name = self.plan["container"]
+                    told = f"another guard run works on container {name} here ({holder}); try again when it has ended"
+                    raise Problem("locked", told) from None
                 time.sleep(0.05)
         os.ftruncate(self.lock, 0)
-        os.pwrite(self.lock, ("run %s, pid %d\n" % (self.plan["run_id"], os.getpid())).encode(), 0)
+        os.pwrite(self.lock, f"run {self.plan['run_id']}, pid {os.getpid()}\n".encode(), 0)
         self.facts = self.read()
         return self
 
@@ -723,14 +721,11 @@ class Memory:
         except FileNotFoundError:
             known = -1
         except ValueError:
-            raise Problem("state", f"{self.fence_name} is damaged; remove it when no guard run is active")
+            raise Problem("state", f"{self.fence_name} is damaged; remove it when no guard run is active") from None
         mine = self.plan["fence"]
         if mine < known:
-            raise Problem(
-                "fenced",
-                "fenced: this run has fence %d, but fence %d was here already: another guard has taken this service over"
-                % (mine, known),
-            )
+            told = f"this run has fence {mine}, but fence {known} was here already: another guard took the service over"
+            raise Problem("fenced", "fenced: " + told)
         if mine > known and not self.look_only:
             write_durably(self.fence_name, b"%d\n" % mine)
 
@@ -767,8 +762,8 @@ class Swap:
         self.engine, self.memory, self.plan, self.check_mode = engine, memory, plan, check_mode
         self.name = plan["container"]
         self.steps, self.step_began = [], None
-        self.log_tail = self.backup = None
-        self.stopped_at = None
+        self.current = self.next = self.previous = self.spare = None
+        self.log_tail = self.backup = self.stopped_at = self.downtime = None
 
     # -- bookkeeping
 
@@ -808,7 +803,10 @@ class Swap:
 
     def snapshot(self):
         """Pin what runs now, and say what it is."""
-        container, image = self.wanted_container()
+        container = self.engine.container(self.name)
+        if container is None:
+            raise self.not_there()
+        image = self.image_of(container)
         repo = repository(container, image)
         pin = "{}:guard_{}".format(repo, container["Image"].split(":")[-1][:12])
         missing = pin not in (image.get("RepoTags") or [])
@@ -819,35 +817,36 @@ class Swap:
         state = container["State"]
         now = described(container, image)
         return self.result(
-            "unchanged", missing, now, to=now, container_id=container["Id"], pin=pin, digest=digests[0] if digests else None,
-            tags=image.get("RepoTags") or [], fingerprint=fingerprint([body, others, leave]), status=state["Status"],
-            health=(state.get("Health") or {}).get("Status", ""), restart_count=container["RestartCount"], started_at=state["StartedAt"],
-        )  # fmt: skip
+            "unchanged",
+            missing,
+            now,
+            to=now,
+            container_id=container["Id"],
+            pin=pin,
+            digest=digests[0] if digests else None,
+            tags=image.get("RepoTags") or [],
+            fingerprint=fingerprint([body, others, leave]),
+            status=state["Status"],
+            health=(state.get("Health") or {}).get("Status", ""),
+            restart_count=container["RestartCount"],
+            started_at=state["StartedAt"],
+        )
 
-    def wanted_container(self):
-        container = self.engine.container(self.name)
-        if container is None:
-            raise Problem(
-                "not_found",
-                f"there is no container {self.name} on this engine ({self.engine.address}): nothing to take its configuration from; deploy it first",
-            )
-        return container, self.image_of(container)
+    def not_there(self):
+        where = f"there is no container {self.name} on this engine ({self.engine.address})"
+        return Problem("not_found", where + ": nothing to take its configuration from; deploy it first")
 
     def image_of(self, container):
         image = self.engine.image(container["Image"])
         if image is None:
-            raise Problem(
-                "not_found",
-                "the image {} of container {} is gone from the engine: what came from it can't be told from what was set by hand".format(
-                    container["Image"], self.name
-                ),
-            )
+            gone = f"the image {container['Image']} of container {self.name} is gone from the engine"
+            raise Problem("not_found", gone + ": what came from it can't be told from what was set by hand")
         return image
 
     # -- prepare
 
     def prepare(self):
-        """Everything slow, nothing stopped: the image is here, the current one has its backup tag, the new one waits."""
+        """Everything slow, nothing stopped: image pulled, backup tag set, the replacement created."""
         self.look()
         if self.previous is not None:
             return self.result("planned", False, described(self.previous, None), prepared=False)
@@ -892,42 +891,29 @@ class Swap:
     def expected_container(self):
         """The current container with its image, when it is the one the plan was made for."""
         if self.current is None:
-            raise Problem(
-                "not_found",
-                f"there is no container {self.name} on this engine ({self.engine.address}): nothing to take its configuration from; deploy it first",
-            )
+            raise self.not_there()
         expected, found = self.plan["expect_image_id"], self.current["Image"]
         if expected and found not in (expected, self.plan["target"]["image_id"]) and not self.plan["force"]:
-            raise Problem(
-                "mismatch",
-                "container {} runs {} ({}), not {} for which this rollback was decided: something else was deployed meanwhile".format(
-                    self.name, self.current["Config"].get("Image"), found, expected
-                ),
-            )
+            runs = f"container {self.name} runs {self.current['Config'].get('Image')} ({found}), not {expected}"
+            why = " for which this rollback was decided: something else was deployed meanwhile"
+            raise Problem("mismatch", runs + why)
         return self.current, self.image_of(self.current)
 
     def target_here(self, pull=True):
         """The target image as the engine knows it, pulled by digest when it is missing and that is possible."""
         target = self.plan["target"]
         image = self.engine.image(target["image_id"])
-        if image is None and target["digest"] and pull:
-            self.step(PULL)
-            self.engine.pull(target["digest"])
-            image = self.engine.image(target["image_id"])
-            if image is None:
-                raise Problem(
-                    "pull",
-                    "{} was pulled but is not {}: the registry has something else under that digest's platform".format(
-                        target["digest"], target["image_id"]
-                    ),
-                )
-        if image is None and not (target["digest"] and not pull):
-            raise Problem(
-                "image_gone",
-                "the image {} ({}) is not on this host any more and no digest to pull it by is known; take a snapshot before the next deploy, or push the image to a registry".format(
-                    target["image"], target["image_id"]
-                ),
-            )
+        if image is not None or (target["digest"] and not pull):
+            return image
+        if not target["digest"]:
+            gone = f"the image {target['image']} ({target['image_id']}) is not on this host any more"
+            hint = "take a snapshot before the next deploy, or push the image to a registry"
+            raise Problem("image_gone", f"{gone} and no digest to pull it by is known; {hint}")
+        self.step(PULL)
+        self.engine.pull(target["digest"])
+        image = self.engine.image(target["image_id"])
+        if image is None:
+            raise Problem("pull", f"{target['digest']} was pulled, but it is not the image {target['image_id']}")
         return image
 
     def make_ready(self, old, old_image):
@@ -964,9 +950,14 @@ class Swap:
             body.update(replacement(old, old_image, same, self.engine.version)[0])
             self.spare = self.create(self.name + ".guard-spare", body, others, leave, old["Image"], SPARE)
         self.memory.note(
-            mark=mark, next_id=self.next["Id"], spare_id=self.spare["Id"] if self.spare else None, old_id=old["Id"],
-            old=described(old, old_image), old_policy=old["HostConfig"].get("RestartPolicy"), was_running=bool(old["State"]["Running"]),
-        )  # fmt: skip
+            mark=mark,
+            next_id=self.next["Id"],
+            spare_id=self.spare["Id"] if self.spare else None,
+            old_id=old["Id"],
+            old=described(old, old_image),
+            old_policy=old["HostConfig"].get("RestartPolicy"),
+            was_running=bool(old["State"]["Running"]),
+        )
         return True
 
     def tag_backup(self, old, old_image):
@@ -1018,10 +1009,8 @@ class Swap:
         """Take back what prepare left: containers, and tags that are not an image's last."""
         self.look()
         if self.previous is not None:
-            raise Problem(
-                "unfinished",
-                f"a swap of {self.name} is unfinished ({self.name}.guard-prev exists): finish it with a swap, not by discarding",
-            )
+            cut = f"a swap of {self.name} is unfinished ({self.name}.guard-prev exists)"
+            raise Problem("unfinished", cut + ": finish it with a swap, not by discarding")
         now = described(self.current, None) if self.current else None
         found = [container for container in (self.next, self.spare) if container is not None]
         facts = self.memory.facts
@@ -1078,11 +1067,11 @@ class Swap:
 
         | NAME | .guard-prev | it was cut                        | so                                      |
         |------|-------------|-----------------------------------|-----------------------------------------|
-        | old  | –           | before the renames, or late undo  | old as it was, then afresh              |
-        | –    | old         | between renames, or in an undo    | old gets its name back, then afresh     |
+        | old  | -           | before the renames, or late undo  | old as it was, then afresh              |
+        | -    | old         | between renames, or in an undo    | old gets its name back, then afresh     |
         | new  | old         | anywhere after                    | go on; or undo when undoing or new plan |
-        | new  | – (spare)   | a self-removing old has gone      | spare takes old's place, then as above  |
-        | new  | –           | after old's removal               | done (see already_there)                |
+        | new  | - (spare)   | a self-removing old has gone      | spare takes old's place, then as above  |
+        | new  | -           | after old's removal               | done (see already_there)                |
         """
         facts = self.memory.facts
         undoing = facts.get("phase") == "undoing"
@@ -1092,14 +1081,14 @@ class Swap:
         if self.previous is not None:
             if self.current is None:
                 return self.undo(facts.get("reason") or "an earlier run was interrupted", resumed=True)
-            if self.ours(self.current):
+            if facts.get("phase") != "done" and self.ours(self.current):
                 if not undoing and self.current["Image"] == self.plan["target"]["image_id"]:
                     return self.forward()
                 return self.undo(facts.get("reason") or "a later plan replaces this one", resumed=True)
             return self.set_aside()
-        if self.current is not None and facts.get("phase") in ("swapping", "undoing"):
-            if self.current["Id"] in (facts.get("old_id"), facts.get("spare_id")):
-                return self.undo(facts.get("reason") or "an earlier run was interrupted", resumed=True)
+        cut = facts.get("phase") in ("swapping", "undoing")
+        if cut and self.current is not None and self.current["Id"] in (facts.get("old_id"), facts.get("spare_id")):
+            return self.undo(facts.get("reason") or "an earlier run was interrupted", resumed=True)
         return None
 
     def ours(self, container):
@@ -1110,12 +1099,10 @@ class Swap:
         return container["Id"] == known
 
     def set_aside(self):
-        """Somebody deployed under NAME while .guard-prev was left over: the deploy counts, a stopped leftover goes."""
+        """NAME was deployed by somebody, or its swap is done: it counts, and a stopped .guard-prev goes."""
         if self.previous["State"]["Running"]:
-            raise Problem(
-                "unfinished",
-                f"both {self.name} and {self.name}.guard-prev run, and {self.name} was not made by guard: remove the wrong one by hand",
-            )
+            both = f"both {self.name} and {self.name}.guard-prev run, and {self.name} was not made by guard"
+            raise Problem("unfinished", both + ": remove the wrong one by hand")
         self.memory.begin(phase="done")
         self.step(REMOVE_OLD)
         self.engine.remove(self.previous["Id"])
@@ -1139,7 +1126,8 @@ class Swap:
                 self.step(HOLD_OLD)
                 self.set_policy(old, {"Name": "no", "MaximumRetryCount": 0})
             self.step(STOP_OLD)
-            self.stopped_at = time.monotonic() if alive(old) else None
+            if alive(old):
+                self.stopped_at = time.monotonic()
             if old["State"]["Running"]:
                 self.engine.stop(old, self.plan["stop_timeout_s"])
             if old["HostConfig"].get("AutoRemove") and old["Id"] != self.memory.facts.get("spare_id"):
@@ -1151,7 +1139,7 @@ class Swap:
             began = time.monotonic()
             new = self.engine.get("containers", new["Id"], "json")
             if new is not None:
-                announce(self.engine, new, bridges)
+                announce(new, bridges)
             self.step(AWAIT_NEW)
             up_at = self.await_health(new, began)
         except EngineGone:
@@ -1182,11 +1170,14 @@ class Swap:
     def finish(self, new):
         """The target is up: what was kept to go back to can go."""
         facts = self.memory.facts
-        if self.previous is not None:
-            self.step(REMOVE_OLD)
-            self.engine.remove(self.previous["Id"])
-        if self.spare is not None:
-            self.engine.remove(self.spare["Id"])
+        leftover = None
+        for kept in (self.previous, self.spare):
+            if kept is not None:
+                self.step(REMOVE_OLD)
+                try:
+                    self.engine.remove(kept["Id"])
+                except EngineError as refused:  # the target runs all the same; the next run clears up
+                    leftover = str(refused)
         old = facts.get("old") or (described(self.previous, None) if self.previous else None)
         self.step(DONE, phase="done")
         to = {"image": new["Config"]["Image"], "image_id": new["Image"]}
@@ -1197,7 +1188,8 @@ class Swap:
             to=to,
             container_id=new["Id"],
             backup_tag=facts.get("backup"),
-            downtime_s=getattr(self, "downtime", None),
+            downtime_s=self.downtime,
+            leftover=leftover,
         )
 
     def set_policy(self, container, policy):
@@ -1218,7 +1210,9 @@ class Swap:
             time.sleep(POLL_S)
 
     def await_health(self, new, began):
-        """Wait until the new container is healthy, or has stayed up. Returns when it was; Problem says why not."""
+        """Wait until the new container is healthy, or without a health check has stayed up: ``stable_s``, or less when
+        its published ports answer. Returns the (monotonic) time it was up; Problem says why it is not.
+        """
         if new is None:
             raise Problem("not_up", "the restored container removed itself right after its start")
         first = new["State"]["StartedAt"]
@@ -1228,7 +1222,7 @@ class Swap:
             check.get("StartPeriod", 0) + (check.get("Interval") or 30e9) + (check.get("Timeout") or 30e9)
         ) * nano
         deadline = began + max(self.plan["health_timeout_s"], first_result)
-        probe, probe_at, pause = health_command(new["Config"]), began, 0.1
+        probe, probe_at, pause, answered = health_command(new["Config"]), began, 0.1, None
         while True:
             state = new["State"]
             now = time.monotonic()
@@ -1248,8 +1242,12 @@ class Swap:
                         state["ExitCode"], why, state.get("Error") or ""
                     ),
                 )
-            if health == "healthy" or (health == "none" and now - began >= self.plan["stable_s"]):
-                return now if health == "healthy" else began
+            if health == "healthy":
+                return now
+            if health == "none":
+                answered = answered or (now if answers(new) else None)
+                if now - began >= min(self.plan["stable_s"], STABLE_ANSWERING_S if answered else DAY_S):
+                    return answered or began
             if health == "unhealthy":
                 last = ((state["Health"].get("Log") or [{}])[-1].get("Output") or "").strip()[-500:]
                 raise Problem(
@@ -1314,7 +1312,7 @@ class Swap:
             except EngineError as refused:
                 error = f"{reason}; and what ran before did not start again: {refused}"
             old = self.engine.get("containers", old["Id"], "json") or old
-            announce(self.engine, old, bridges)
+            announce(old, bridges)
         downtime = None if self.stopped_at is None else round(time.monotonic() - self.stopped_at, 3)
         self.step(REMOVE_NEW)
         for name in (".guard-next", ".guard-spare"):
@@ -1333,6 +1331,21 @@ class Swap:
 
 def never_started(container):
     return container["State"]["Status"] == "created" and container["State"]["StartedAt"].startswith("0001-")
+
+
+def answers(container):
+    """Does a program in the container accept connections on every published TCP port? False when none can be asked."""
+    networks_ = (container["NetworkSettings"].get("Networks") or {}).values()
+    address = next((seen["IPAddress"] for seen in networks_ if seen.get("IPAddress")), None)
+    ports = [port for port, bound in (container["NetworkSettings"].get("Ports") or {}).items() if bound]
+    if not address or not ports or not all(port.endswith("/tcp") for port in ports):
+        return False
+    for port in ports:
+        try:
+            socket.create_connection((address, int(port[:-4])), timeout=0.05).close()
+        except OSError:
+            return False
+    return True
 
 
 def health_command(config):
@@ -1400,7 +1413,7 @@ def run(arguments):
         result = dict(failed, error=str(problem), kind=problem.kind)
         if plan.get("target"):
             result["to"] = {"image": plan["target"]["image"], "image_id": plan["target"]["image_id"]}
-    except Exception as unexpected:
+    except Exception as unexpected:  # the last resort: without a result guard would know nothing about this host
         import traceback
 
         result = dict(failed, error=f"unexpected: {unexpected!r}", kind="unexpected", exception=traceback.format_exc())
