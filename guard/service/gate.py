@@ -172,7 +172,7 @@ class GateRun:
             case judge.Verdict.INCONCLUSIVE:
                 return await self._record(gate, GateOutcome.INCONCLUSIVE, decision.reason, ())
             case judge.Verdict.FAILED:
-                self._session.log.error("threshold reached", gate=gate.id, reason=decision.reason)
+                self._session.log.info("threshold reached", gate=gate.id, reason=decision.reason)
                 rollbacks = await self._roll_back(gate, decision, leases)
                 outcome, reason = _outcome(decision, rollbacks)
                 return await self._record(gate, outcome, reason, rollbacks)
