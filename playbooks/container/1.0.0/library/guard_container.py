@@ -1227,21 +1227,13 @@ class Swap:
             state = new["State"]
             now = time.monotonic()
             health = (state.get("Health") or {}).get("Status", "none")
+            memory = ", out of memory" if state.get("OOMKilled") else ""
             if state.get("Restarting") or new["RestartCount"] > 0 or state["StartedAt"] != first:
-                raise Problem(
-                    "not_up",
-                    "the restored container restarts in a loop (exit code {}{})".format(
-                        state["ExitCode"], ", out of memory" if state.get("OOMKilled") else ""
-                    ),
-                )
+                code = f" (exit code {state['ExitCode']}{memory})" if state["ExitCode"] else ""  # 0 while it runs again
+                raise Problem("not_up", "the restored container restarts in a loop" + code)
             if not state["Running"]:
-                why = ", out of memory" if state.get("OOMKilled") else ""
-                raise Problem(
-                    "not_up",
-                    "the restored container exited with code {}{} {}".format(
-                        state["ExitCode"], why, state.get("Error") or ""
-                    ),
-                )
+                code = f"{state['ExitCode']}{memory} {state.get('Error') or ''}".strip()
+                raise Problem("not_up", f"the restored container exited with code {code}")
             if health == "healthy":
                 return now
             if health == "none":
