@@ -27,11 +27,30 @@ SERVE = "#!/bin/sh\ntrap 'exit 0' TERM INT\nhttpd -f -p 80 -h /srv &\nwait\n"
 Json = dict[str, Any]
 
 
+def clear(folder: Path, bridge: str) -> None:
+    """Take away what an ended dockerd leaves: mounts, bridge, data."""
+    for mount in reversed(Path("/proc/self/mounts").read_text().splitlines()):
+        if mount.split()[1].startswith(f"{folder}/"):
+            subprocess.run(["umount", "-l", mount.split()[1]], check=False)
+    subprocess.run(["ip", "link", "delete", bridge], check=False, capture_output=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep() -> None:
+    """Clear up after test runs that were killed (their dockerd ended with them)."""
+    for folder in Path(tempfile.gettempdir()).glob("guard-restore-*-*"):
+        owner = folder.name.split("-")[2]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+            clear(folder, f"grd{int(owner) % 100000}")
+
+
 class Dockerd:
     """A private dockerd: its own data, bridge and socket; gone with everything it ran when stopped."""
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="guard-restore-"))  # short: a socket's path has at most 107 bytes
+        self.folder = Path(
+            tempfile.mkdtemp(prefix=f"guard-restore-{os.getpid()}-")
+        )  # short: a socket's path has at most 107 bytes
         self.socket = self.folder / "docker.sock"
         self.bridge = f"grd{os.getpid() % 100000}"
         self.subnet = f"172.31.{os.getpid() % 250}"
@@ -49,7 +68,17 @@ class Dockerd:
         pools = ["--default-address-pool", f"base=10.{77 + os.getpid() % 100}.0.0/16,size=24"]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                ["dockerd", "-H", f"unix://{self.socket}", f"--bridge={self.bridge}", *pools, *folders],
+                [
+                    "setpriv",
+                    "--pdeathsig",
+                    "TERM",
+                    "dockerd",
+                    "-H",
+                    f"unix://{self.socket}",
+                    f"--bridge={self.bridge}",
+                    *pools,
+                    *folders,
+                ],
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -109,11 +138,7 @@ class Dockerd:
     def end(self) -> None:
         self.reset()
         self.stop()
-        for mount in reversed(Path("/proc/self/mounts").read_text().splitlines()):
-            if mount.split()[1].startswith(str(self.folder)):
-                subprocess.run(["umount", "-l", mount.split()[1]], check=False)
-        subprocess.run(["ip", "link", "delete", self.bridge], check=False, capture_output=True)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        clear(self.folder, self.bridge)
 
     def image(self, tag: str, *changes: str, script: str = SERVE) -> str:
         """A small image from busybox alone; its ID. ``changes`` are Dockerfile instructions."""
@@ -213,6 +238,7 @@ class Restore:
 
 @pytest.fixture(scope="session")
 def dockerd() -> Iterator[Dockerd]:
+    sweep()
     engine = Dockerd()
     engine.start()
     try:
