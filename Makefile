@@ -2,12 +2,13 @@
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint playbooks bench clean
 
 help:
 	@echo 'make demo    the whole story on a throw-away fleet (root, or a Docker engine you may use)'
 	@echo 'make test    linters, type checks and all tests (root)'
 	@echo 'make lint    linters and type checks only'
+	@echo 'make playbooks  the one-file modules, put together from playbooks/parts'
 	@echo 'make bench   the figures of the documentation, measured here (root)'
 	@echo 'make clean   remove caches and build output'
 
@@ -20,11 +21,15 @@ test: lint
 
 lint:
 	@.ci/setup test
+	$(BIN)/python playbooks/assemble.py --check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/ansible-lint --offline --profile production playbooks
+
+playbooks:
+	$(BIN)/python playbooks/assemble.py
 
 bench:
 	@.ci/setup test

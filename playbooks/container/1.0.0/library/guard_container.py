@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
+# Made by playbooks/assemble.py from playbooks/parts
 """Puts a container's image back, whole, in one task: looks, prepares, swaps, verifies, undoes itself.
 
 Why one file without AnsibleModule: every further task is a round trip, and AnsiballZ plus module_utils cost each run
@@ -26,65 +27,8 @@ import struct
 import sys
 import time
 
-ARGUMENTS = r"""<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>"""
 
-DOCUMENTATION = r"""
-module: guard_container
-short_description: Put the previous image of a container back in one task
-description: Talks to the Docker engine of the host. See the playbook folder's manifest for the whole.
-options:
-  mode: {type: str, required: true, choices: [snapshot, prepare, swap, discard]}
-  plan: {type: dict, required: true, description: What to do on this host. Data only, never evaluated.}
-"""
-
-API_OLDEST, API_NEWEST = (1, 41), (1, 51)
-DEFAULT_ENGINE = "unix:///var/run/docker.sock"
-LOG_LINES, LOG_BYTES = 40, 8000
-REQUEST_TIMEOUT_S = 60.0
-PULL_TIMEOUT_S = 900.0
-ENGINE_RETURN_S = 20.0  # how long a swap waits for an engine that went away under it
-LOCK_WAIT_S = 10.0
-POLL_S = 0.02
-STABLE_ANSWERING_S = 0.25  # how long a container that answers on its published ports must have stayed up
-DAY_S = 86400.0
-
-# The durable steps, in order. Each name is in the journal (fsynced) before its step begins.
-PULL, PIN, TAG_BACKUP = "pull", "pin-target", "tag-backup"
-CREATE, CONNECT, SPARE = "create-new", "connect-new", "create-spare"
-RENAME_OLD, RENAME_NEW, HOLD_OLD = "rename-old", "rename-new", "hold-old"
-STOP_OLD, START_NEW, AWAIT_NEW, REMOVE_OLD = "stop-old", "start-new", "await-new", "remove-old"
-STOP_NEW, PARK_NEW, RETURN_OLD = "undo:stop-new", "undo:park-new", "undo:return-old"
-RELEASE_OLD, START_OLD, REMOVE_NEW = "undo:release-old", "undo:start-old", "undo:remove-new"
-DISCARD, DONE = "discard", "done"
-PREPARE_STEPS = (PULL, PIN, TAG_BACKUP, CREATE, CONNECT, SPARE)
-SWAP_STEPS = (RENAME_OLD, RENAME_NEW, HOLD_OLD, STOP_OLD, START_NEW, AWAIT_NEW, REMOVE_OLD, DONE)
-UNDO_STEPS = (STOP_NEW, PARK_NEW, RETURN_OLD, RELEASE_OLD, START_OLD, REMOVE_NEW, DONE)
-
-
-class Problem(Exception):
-    """What stopped the work. ``kind`` is a closed word for programs, the text is for people."""
-
-    def __init__(self, kind, text):
-        Exception.__init__(self, text)
-        self.kind = kind
-
-
-class EngineError(Problem):
-    """The engine answered with an error."""
-
-    def __init__(self, status, text):
-        Problem.__init__(self, "engine", text)
-        self.status = status
-
-
-class EngineGone(Problem):
-    """The engine could not be reached, or went away during a request whose outcome is therefore unknown."""
-
-    def __init__(self, text):
-        Problem.__init__(self, "engine_gone", text)
-
-
-# ---------------------------------------------------------------------------------------------------- arguments
+# ----------------------------------------------------------------------------------------------------------- accept.py
 
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}\Z")
 IMAGE_ID = re.compile(r"sha256:[0-9a-f]{64}\Z")
@@ -159,54 +103,39 @@ def target_image(value):
     return accepted
 
 
-A_NAME = text(NAME, "a name of letters, digits, '_', '.' and '-'")
-ALWAYS = {"service": A_NAME, "container": A_NAME, "run_id": A_NAME}
-FOR_CHANGES = {"fence": number(int, 0, 2**63), "target": target_image}
-FOR_TAGGING = {"backup_tag": text(BACKUP_TAG, "backup_YYYYMMDD_HHMMSS")}
-OPTIONAL = {
-    "engine": (engine_address, None),
-    "state_dir": (folder, None),
-    "expect_image_id": (text(IMAGE_ID, "sha256:<64 hex digits>"), None),
-    "health_timeout_s": (number(float, 0.1, 86400), 60),
-    "stable_s": (number(float, 0, 3600), 1.0),
-    "stop_timeout_s": (number(int, 0, 86400), None),
-    "force": (flag, False),
-}
-REQUIRED = {
-    "snapshot": ALWAYS,
-    "prepare": dict(ALWAYS, **dict(FOR_CHANGES, **FOR_TAGGING)),
-    "swap": dict(ALWAYS, **dict(FOR_CHANGES, **FOR_TAGGING)),
-    "discard": dict(ALWAYS, fence=FOR_CHANGES["fence"]),
-}
+# --------------------------------------------------------------------------------------------------------- problems.py
+
+class Problem(Exception):
+    """What stopped the work. ``kind`` is a closed word for programs, the text is for people."""
+
+    def __init__(self, kind, text):
+        Exception.__init__(self, text)
+        self.kind = kind
 
 
-def read_plan(arguments):
-    """Check everything before anything is touched: returns (mode, plan) or raises Problem("plan")."""
-    given = {key: value for key, value in arguments.items() if not key.startswith("_ansible_")}
-    mode, plan = given.pop("mode", None), given.pop("plan", None)
-    if mode not in REQUIRED or given or not isinstance(plan, dict):
-        raise Problem(
-            "plan", "the module takes mode ({}) and plan (a mapping), nothing else".format("|".join(REQUIRED))
-        )
-    required = REQUIRED[mode]
-    allowed = dict({key: accept for key, (accept, _) in OPTIONAL.items()}, **dict(FOR_CHANGES, **FOR_TAGGING), **ALWAYS)
-    for key in plan:
-        if key not in allowed:
-            raise Problem("plan", f"plan.{key} is not known to this playbook version")
-    accepted = {key: default for key, (_, default) in OPTIONAL.items()}
-    for key, accept in allowed.items():
-        if plan.get(key) is None:
-            if key in required:
-                raise Problem("plan", f"plan.{key} is missing (needed for {mode})")
-            continue
-        try:
-            accepted[key] = accept(plan[key])
-        except ValueError as wrong:
-            raise Problem("plan", f"plan.{key} {wrong}") from wrong
-    return mode, accepted
+class EngineError(Problem):
+    """The engine answered with an error."""
+
+    def __init__(self, status, text):
+        Problem.__init__(self, "engine", text)
+        self.status = status
 
 
-# ---------------------------------------------------------------------------------------------------- the engine
+class EngineGone(Problem):
+    """The engine could not be reached, or went away during a request whose outcome is therefore unknown."""
+
+    def __init__(self, text):
+        Problem.__init__(self, "engine_gone", text)
+
+
+# ----------------------------------------------------------------------------------------------------------- engine.py
+
+API_OLDEST, API_NEWEST = (1, 41), (1, 51)
+DEFAULT_ENGINE = "unix:///var/run/docker.sock"
+LOG_LINES, LOG_BYTES = 40, 8000
+REQUEST_TIMEOUT_S = 60.0
+PULL_TIMEOUT_S = 900.0
+POLL_S = 0.02
 
 
 def quoted(value):
@@ -425,7 +354,238 @@ class Engine:
         return False
 
 
-# ------------------------------------------------------------------------------------------- what a container is
+# ----------------------------------------------------------------------------------------------------------- memory.py
+
+LOCK_WAIT_S = 10.0
+
+
+def state_folder(chosen, look_only):
+    """guard's folder on this host, made 0700 when missing. Refused when somebody else could write into it."""
+    if chosen is None:
+        chosen = "/var/lib/guard" if os.geteuid() == 0 else os.path.expanduser("~/.local/state/guard")
+    if look_only:
+        return chosen
+    try:
+        os.makedirs(chosen, 0o700, exist_ok=True)
+        seen = os.lstat(chosen)
+    except OSError as wrong:
+        raise Problem("state", f"guard's folder {chosen} can't be used: {wrong}") from wrong
+    if not stat.S_ISDIR(seen.st_mode) or seen.st_uid != os.geteuid() or seen.st_mode & 0o022:
+        raise Problem("state", f"guard's folder {chosen} must be a directory that only its user can write to")
+    return chosen
+
+
+def write_durably(name, content):
+    """Replace a file so that either the old or the new content is there after a power cut."""
+    handle = os.open(name + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(handle, content)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    os.rename(name + ".new", name)
+    parent = os.open(os.path.dirname(name), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(parent)
+    finally:
+        os.close(parent)
+
+
+class Memory:
+    """The lock, the fence and the journal of one container on this host. Use it as a context: it holds the lock.
+
+    ``look_only`` (check mode) reads what is there and writes nothing, not even the lock.
+    """
+
+    def __init__(self, plan, engine, look_only):
+        where = state_folder(plan["state_dir"], look_only)
+        self.look_only = look_only
+        suffix = "" if engine == DEFAULT_ENGINE else "@" + hashlib.sha256(engine.encode()).hexdigest()[:8]
+        self.plan = plan
+        self.lock_name = os.path.join(where, plan["container"] + suffix + ".lock")  # one container, one lock
+        name = os.path.join(where, "{}@{}{}".format(plan["service"], plan["container"], suffix))
+        self.fence_name, self.journal_name = name + ".fence", name + ".journal"
+        self.facts, self.handle, self.lock = {}, None, None
+
+    def __enter__(self):
+        if self.look_only:
+            self.facts = self.read()
+            return self
+        self.lock = os.open(self.lock_name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        until = time.monotonic() + LOCK_WAIT_S
+        while True:
+            try:
+                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() > until:
+                    holder = os.pread(self.lock, 200, 0).decode("utf-8", "replace").strip()
+                    name = self.plan["container"]
+                    told = f"another guard run works on container {name} here ({holder}); try again when it has ended"
+                    raise Problem("locked", told) from None
+                time.sleep(0.05)
+        os.ftruncate(self.lock, 0)
+        os.pwrite(self.lock, f"run {self.plan['run_id']}, pid {os.getpid()}\n".encode(), 0)
+        self.facts = self.read()
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+        if self.lock is not None:
+            os.close(self.lock)
+
+    def read(self):
+        """The facts of all lines together. A last line cut short by a crash is as if it was never begun."""
+        facts = {}
+        try:
+            with open(self.journal_name, "rb") as lines:
+                for line in lines:
+                    facts.update(json.loads(line))
+        except FileNotFoundError:
+            return {}
+        except ValueError:
+            pass
+        return facts
+
+    def refuse_older(self):
+        """Compare the fence, and remember it unless only looking. A lower one belongs to a guard that was replaced."""
+        try:
+            with open(self.fence_name, "rb") as stored:
+                known = int(stored.read())
+        except FileNotFoundError:
+            known = -1
+        except ValueError:
+            raise Problem("state", f"{self.fence_name} is damaged; remove it when no guard run is active") from None
+        mine = self.plan["fence"]
+        if mine < known:
+            told = f"this run has fence {mine}, but fence {known} was here already: another guard took the service over"
+            raise Problem("fenced", "fenced: " + told)
+        if mine > known and not self.look_only:
+            write_durably(self.fence_name, b"%d\n" % mine)
+
+    def begin(self, **facts):
+        """A new journal for a new piece of work: old lines go, ``facts`` are its first line."""
+        self.close()
+        self.facts = dict(facts, run_id=self.plan["run_id"], fence=self.plan["fence"])
+        write_durably(self.journal_name, json.dumps(self.facts).encode() + b"\n")
+
+    def note(self, **facts):
+        """Append facts, on disk when this returns."""
+        if self.handle is None:
+            self.handle = os.open(self.journal_name, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            size = os.fstat(self.handle).st_size
+            if size and os.pread(self.handle, 1, size - 1) != b"\n":
+                os.write(self.handle, b"\n")
+        self.facts.update(facts)
+        os.write(self.handle, json.dumps(facts).encode() + b"\n")
+        os.fdatasync(self.handle)
+
+    def close(self):
+        if self.handle is not None:
+            os.close(self.handle)
+            self.handle = None
+
+
+# ------------------------------------------------------------------------------------------------------------- plan.py
+
+A_NAME = text(NAME, "a name of letters, digits, '_', '.' and '-'")
+ALWAYS = {"service": A_NAME, "container": A_NAME, "run_id": A_NAME}
+FOR_CHANGES = {"fence": number(int, 0, 2**63), "target": target_image}
+FOR_TAGGING = {"backup_tag": text(BACKUP_TAG, "backup_YYYYMMDD_HHMMSS")}
+OPTIONAL = {
+    "engine": (engine_address, None),
+    "state_dir": (folder, None),
+    "expect_image_id": (text(IMAGE_ID, "sha256:<64 hex digits>"), None),
+    "health_timeout_s": (number(float, 0.1, 86400), 60),
+    "stable_s": (number(float, 0, 3600), 1.0),
+    "stop_timeout_s": (number(int, 0, 86400), None),
+    "force": (flag, False),
+}
+REQUIRED = {
+    "snapshot": ALWAYS,
+    "prepare": dict(ALWAYS, **dict(FOR_CHANGES, **FOR_TAGGING)),
+    "swap": dict(ALWAYS, **dict(FOR_CHANGES, **FOR_TAGGING)),
+    "discard": dict(ALWAYS, fence=FOR_CHANGES["fence"]),
+}
+
+
+def read_plan(arguments):
+    """Check everything before anything is touched: returns (mode, plan) or raises Problem("plan")."""
+    given = {key: value for key, value in arguments.items() if not key.startswith("_ansible_")}
+    mode, plan = given.pop("mode", None), given.pop("plan", None)
+    if mode not in REQUIRED or given or not isinstance(plan, dict):
+        raise Problem(
+            "plan", "the module takes mode ({}) and plan (a mapping), nothing else".format("|".join(REQUIRED))
+        )
+    required = REQUIRED[mode]
+    allowed = dict({key: accept for key, (accept, _) in OPTIONAL.items()}, **dict(FOR_CHANGES, **FOR_TAGGING), **ALWAYS)
+    for key in plan:
+        if key not in allowed:
+            raise Problem("plan", f"plan.{key} is not known to this playbook version")
+    accepted = {key: default for key, (_, default) in OPTIONAL.items()}
+    for key, accept in allowed.items():
+        if plan.get(key) is None:
+            if key in required:
+                raise Problem("plan", f"plan.{key} is missing (needed for {mode})")
+            continue
+        try:
+            accepted[key] = accept(plan[key])
+        except ValueError as wrong:
+            raise Problem("plan", f"plan.{key} {wrong}") from wrong
+    return mode, accepted
+
+
+# --------------------------------------------------------------------------------------------------------- announce.py
+
+def announce(container, bridges):
+    """Tell the host's bridge the container's address and MAC, as its first ARP answer would.
+
+    docker-proxy accepts a connection while the container's interface is not up yet; that lookup is lost and the
+    kernel retries after a second, in which the port looks dead. Entering the neighbour lets the packets go at once
+    (RTM_NEWNEIGH, rtnetlink(7)). Not permitted or not on this host: nothing happens, the retry remains.
+    """
+    for network in (container["NetworkSettings"].get("Networks") or {}).values():
+        bridge, mac = bridges.get(network.get("NetworkID")), network.get("MacAddress")
+        for family, address in (
+            (socket.AF_INET, network.get("IPAddress")),
+            (socket.AF_INET6, network.get("GlobalIPv6Address")),
+        ):
+            if not (bridge and mac and address):
+                continue
+            hardware = bytes(int(part, 16) for part in mac.split(":"))
+            raw = socket.inet_pton(family, address)
+            link = (
+                struct.pack("=HH", 4 + len(raw), 1)
+                + raw
+                + struct.pack("=HH", 4 + len(hardware), 2)
+                + hardware
+                + b"\0\0"
+            )
+            reachable = 2
+            try:
+                body = struct.pack("=BBHiHBB", family, 0, 0, socket.if_nametoindex(bridge), reachable, 0, 0) + link
+                with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as kernel:
+                    newneigh, request_create_replace = 28, 0x501
+                    kernel.send(struct.pack("=IHHII", 16 + len(body), newneigh, request_create_replace, 1, 0) + body)
+            except OSError:
+                return  # an optimisation only: without the right to it, the kernel finds the address by itself
+
+
+def published_bridges(engine, container):
+    """{network ID: bridge device} of the bridge networks a container with published ports is in."""
+    host = container["HostConfig"]
+    if not (host.get("PortBindings") or host.get("PublishAllPorts")) or not engine.address.startswith("unix://"):
+        return {}
+    bridges = {}
+    for name in container["NetworkSettings"].get("Networks") or {}:
+        network = engine.get("networks", name) or {}
+        if network.get("Driver") == "bridge":
+            device = (network.get("Options") or {}).get("com.docker.network.bridge.name")
+            bridges[network["Id"]] = device or "br-" + network["Id"][:12]
+    return bridges
+
+
+# -------------------------------------------------------------------------------------------------------- container.py
 
 IMAGE_SUPPLIED = ("WorkingDir", "User", "StopSignal", "Shell")
 USER_SET = (
@@ -571,188 +731,55 @@ def alive(container):
     return bool(state["Running"]) and not state.get("Restarting") and not state.get("Paused")
 
 
-# ------------------------------------------------------------------------------------------- announcing an address
+def never_started(container):
+    return container["State"]["Status"] == "created" and container["State"]["StartedAt"].startswith("0001-")
 
 
-def announce(container, bridges):
-    """Tell the host's bridge the container's address and MAC, as its first ARP answer would.
-
-    docker-proxy accepts a connection while the container's interface is not up yet; that lookup is lost and the
-    kernel retries after a second, in which the port looks dead. Entering the neighbour lets the packets go at once
-    (RTM_NEWNEIGH, rtnetlink(7)). Not permitted or not on this host: nothing happens, the retry remains.
-    """
-    for network in (container["NetworkSettings"].get("Networks") or {}).values():
-        bridge, mac = bridges.get(network.get("NetworkID")), network.get("MacAddress")
-        for family, address in (
-            (socket.AF_INET, network.get("IPAddress")),
-            (socket.AF_INET6, network.get("GlobalIPv6Address")),
-        ):
-            if not (bridge and mac and address):
-                continue
-            hardware = bytes(int(part, 16) for part in mac.split(":"))
-            raw = socket.inet_pton(family, address)
-            link = (
-                struct.pack("=HH", 4 + len(raw), 1)
-                + raw
-                + struct.pack("=HH", 4 + len(hardware), 2)
-                + hardware
-                + b"\0\0"
-            )
-            reachable = 2
-            try:
-                body = struct.pack("=BBHiHBB", family, 0, 0, socket.if_nametoindex(bridge), reachable, 0, 0) + link
-                with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as kernel:
-                    newneigh, request_create_replace = 28, 0x501
-                    kernel.send(struct.pack("=IHHII", 16 + len(body), newneigh, request_create_replace, 1, 0) + body)
-            except OSError:
-                return  # an optimisation only: without the right to it, the kernel finds the address by itself
-
-
-def published_bridges(engine, container):
-    """{network ID: bridge device} of the bridge networks a container with published ports is in."""
-    host = container["HostConfig"]
-    if not (host.get("PortBindings") or host.get("PublishAllPorts")) or not engine.address.startswith("unix://"):
-        return {}
-    bridges = {}
-    for name in container["NetworkSettings"].get("Networks") or {}:
-        network = engine.get("networks", name) or {}
-        if network.get("Driver") == "bridge":
-            device = (network.get("Options") or {}).get("com.docker.network.bridge.name")
-            bridges[network["Id"]] = device or "br-" + network["Id"][:12]
-    return bridges
-
-
-# ------------------------------------------------------------------------------------------- guard's memory here
-
-
-def state_folder(chosen, look_only):
-    """guard's folder on this host, made 0700 when missing. Refused when somebody else could write into it."""
-    if chosen is None:
-        chosen = "/var/lib/guard" if os.geteuid() == 0 else os.path.expanduser("~/.local/state/guard")
-    if look_only:
-        return chosen
-    try:
-        os.makedirs(chosen, 0o700, exist_ok=True)
-        seen = os.lstat(chosen)
-    except OSError as wrong:
-        raise Problem("state", f"guard's folder {chosen} can't be used: {wrong}") from wrong
-    if not stat.S_ISDIR(seen.st_mode) or seen.st_uid != os.geteuid() or seen.st_mode & 0o022:
-        raise Problem("state", f"guard's folder {chosen} must be a directory that only its user can write to")
-    return chosen
-
-
-def write_durably(name, content):
-    """Replace a file so that either the old or the new content is there after a power cut."""
-    handle = os.open(name + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(handle, content)
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    os.rename(name + ".new", name)
-    parent = os.open(os.path.dirname(name), os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(parent)
-    finally:
-        os.close(parent)
-
-
-class Memory:
-    """The lock, the fence and the journal of one container on this host. Use it as a context: it holds the lock.
-
-    ``look_only`` (check mode) reads what is there and writes nothing, not even the lock.
-    """
-
-    def __init__(self, plan, engine, look_only):
-        where = state_folder(plan["state_dir"], look_only)
-        self.look_only = look_only
-        suffix = "" if engine == DEFAULT_ENGINE else "@" + hashlib.sha256(engine.encode()).hexdigest()[:8]
-        self.plan = plan
-        self.lock_name = os.path.join(where, plan["container"] + suffix + ".lock")  # one container, one lock
-        name = os.path.join(where, "{}@{}{}".format(plan["service"], plan["container"], suffix))
-        self.fence_name, self.journal_name = name + ".fence", name + ".journal"
-        self.facts, self.handle, self.lock = {}, None, None
-
-    def __enter__(self):
-        if self.look_only:
-            self.facts = self.read()
-            return self
-        self.lock = os.open(self.lock_name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        until = time.monotonic() + LOCK_WAIT_S
-        while True:
-            try:
-                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if time.monotonic() > until:
-                    holder = os.pread(self.lock, 200, 0).decode("utf-8", "replace").strip()
-                    name = self.plan["container"]
-                    told = f"another guard run works on container {name} here ({holder}); try again when it has ended"
-                    raise Problem("locked", told) from None
-                time.sleep(0.05)
-        os.ftruncate(self.lock, 0)
-        os.pwrite(self.lock, f"run {self.plan['run_id']}, pid {os.getpid()}\n".encode(), 0)
-        self.facts = self.read()
-        return self
-
-    def __exit__(self, *_):
-        self.close()
-        if self.lock is not None:
-            os.close(self.lock)
-
-    def read(self):
-        """The facts of all lines together. A last line cut short by a crash is as if it was never begun."""
-        facts = {}
+def answers(container):
+    """Does a program in the container accept connections on every published TCP port? False when none can be asked."""
+    networks_ = (container["NetworkSettings"].get("Networks") or {}).values()
+    address = next((seen["IPAddress"] for seen in networks_ if seen.get("IPAddress")), None)
+    ports = [port for port, bound in (container["NetworkSettings"].get("Ports") or {}).items() if bound]
+    if not address or not ports or not all(port.endswith("/tcp") for port in ports):
+        return False
+    for port in ports:
         try:
-            with open(self.journal_name, "rb") as lines:
-                for line in lines:
-                    facts.update(json.loads(line))
-        except FileNotFoundError:
-            return {}
-        except ValueError:
-            pass
-        return facts
-
-    def refuse_older(self):
-        """Compare the fence, and remember it unless only looking. A lower one belongs to a guard that was replaced."""
-        try:
-            with open(self.fence_name, "rb") as stored:
-                known = int(stored.read())
-        except FileNotFoundError:
-            known = -1
-        except ValueError:
-            raise Problem("state", f"{self.fence_name} is damaged; remove it when no guard run is active") from None
-        mine = self.plan["fence"]
-        if mine < known:
-            told = f"this run has fence {mine}, but fence {known} was here already: another guard took the service over"
-            raise Problem("fenced", "fenced: " + told)
-        if mine > known and not self.look_only:
-            write_durably(self.fence_name, b"%d\n" % mine)
-
-    def begin(self, **facts):
-        """A new journal for a new piece of work: old lines go, ``facts`` are its first line."""
-        self.close()
-        self.facts = dict(facts, run_id=self.plan["run_id"], fence=self.plan["fence"])
-        write_durably(self.journal_name, json.dumps(self.facts).encode() + b"\n")
-
-    def note(self, **facts):
-        """Append facts, on disk when this returns."""
-        if self.handle is None:
-            self.handle = os.open(self.journal_name, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            size = os.fstat(self.handle).st_size
-            if size and os.pread(self.handle, 1, size - 1) != b"\n":
-                os.write(self.handle, b"\n")
-        self.facts.update(facts)
-        os.write(self.handle, json.dumps(facts).encode() + b"\n")
-        os.fdatasync(self.handle)
-
-    def close(self):
-        if self.handle is not None:
-            os.close(self.handle)
-            self.handle = None
+            socket.create_connection((address, int(port[:-4])), timeout=0.05).close()
+        except OSError:
+            return False
+    return True
 
 
-# ---------------------------------------------------------------------------------------------------- the work
+def health_command(config):
+    """The argv of a container's health check, or None when it has none that can be run."""
+    test = (config.get("Healthcheck") or {}).get("Test") or []
+    if test[:1] == ["CMD"] and len(test) > 1:
+        return test[1:]
+    if test[:1] == ["CMD-SHELL"] and len(test) == 2:
+        return (config.get("Shell") or ["/bin/sh", "-c"]) + [test[1]]
+    return None
+
+
+def fingerprint(value):
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+# ------------------------------------------------------------------------------------------------------------- swap.py
+
+STABLE_ANSWERING_S = 0.25  # how long a container that answers on its published ports must have stayed up
+DAY_S = 86400.0
+
+# The durable steps, in order. Each name is in the journal (fsynced) before its step begins.
+PULL, PIN, TAG_BACKUP = "pull", "pin-target", "tag-backup"
+CREATE, CONNECT, SPARE = "create-new", "connect-new", "create-spare"
+RENAME_OLD, RENAME_NEW, HOLD_OLD = "rename-old", "rename-new", "hold-old"
+STOP_OLD, START_NEW, AWAIT_NEW, REMOVE_OLD = "stop-old", "start-new", "await-new", "remove-old"
+STOP_NEW, PARK_NEW, RETURN_OLD = "undo:stop-new", "undo:park-new", "undo:return-old"
+RELEASE_OLD, START_OLD, REMOVE_NEW = "undo:release-old", "undo:start-old", "undo:remove-new"
+DISCARD, DONE = "discard", "done"
+PREPARE_STEPS = (PULL, PIN, TAG_BACKUP, CREATE, CONNECT, SPARE)
+SWAP_STEPS = (RENAME_OLD, RENAME_NEW, HOLD_OLD, STOP_OLD, START_NEW, AWAIT_NEW, REMOVE_OLD, DONE)
+UNDO_STEPS = (STOP_NEW, PARK_NEW, RETURN_OLD, RELEASE_OLD, START_OLD, REMOVE_NEW, DONE)
 
 
 class Swap:
@@ -1321,37 +1348,20 @@ class Swap:
         )  # fmt: skip
 
 
-def never_started(container):
-    return container["State"]["Status"] == "created" and container["State"]["StartedAt"].startswith("0001-")
+# -------------------------------------------------------------------------------------------------- guard_container.py
 
+ARGUMENTS = r"""<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>"""
 
-def answers(container):
-    """Does a program in the container accept connections on every published TCP port? False when none can be asked."""
-    networks_ = (container["NetworkSettings"].get("Networks") or {}).values()
-    address = next((seen["IPAddress"] for seen in networks_ if seen.get("IPAddress")), None)
-    ports = [port for port, bound in (container["NetworkSettings"].get("Ports") or {}).items() if bound]
-    if not address or not ports or not all(port.endswith("/tcp") for port in ports):
-        return False
-    for port in ports:
-        try:
-            socket.create_connection((address, int(port[:-4])), timeout=0.05).close()
-        except OSError:
-            return False
-    return True
+DOCUMENTATION = r"""
+module: guard_container
+short_description: Put the previous image of a container back in one task
+description: Talks to the Docker engine of the host. See the playbook folder's manifest for the whole.
+options:
+  mode: {type: str, required: true, choices: [snapshot, prepare, swap, discard]}
+  plan: {type: dict, required: true, description: What to do on this host. Data only, never evaluated.}
+"""
 
-
-def health_command(config):
-    """The argv of a container's health check, or None when it has none that can be run."""
-    test = (config.get("Healthcheck") or {}).get("Test") or []
-    if test[:1] == ["CMD"] and len(test) > 1:
-        return test[1:]
-    if test[:1] == ["CMD-SHELL"] and len(test) == 2:
-        return (config.get("Shell") or ["/bin/sh", "-c"]) + [test[1]]
-    return None
-
-
-def fingerprint(value):
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+ENGINE_RETURN_S = 20.0  # how long a swap waits for an engine that went away under it
 
 
 def survive_hangups():
