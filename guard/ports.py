@@ -87,6 +87,9 @@ class LeaseStore(Protocol):
     def acquire(self, service: str, holder: str, ttl_s: float) -> Lease:
         """Take the service, with a fence number above every earlier one. LeaseHeld names holder and time left."""
 
+    def next_fence(self, service: str) -> int:
+        """A fence number above every earlier one, without taking the service. LeaseHeld when somebody has it."""
+
     def renew(self, lease: Lease) -> None:
         """LeaseLost when it has been taken over."""
 

@@ -21,28 +21,39 @@ _FINAL = frozenset(HostState) - {HostState.PLANNED}
 
 async def execute(session: Session, bound: Bound, rollback: Rollback, plan: Plan) -> dict[str, HostResult]:
     """Run the plan's playbook on the hosts of its batches. Returns their results; never raises for what a host did."""
-    installed = session.catalog.exactly(plan.playbook)
+    spec = spec_of(session, bound, plan, rollback.id, rollback.fence)
+    artifacts = spec.folder.parent
+    await asyncio.to_thread(session.store.set_phase, rollback.id, Phase.CLAIMED, str(artifacts))
+    await asyncio.to_thread(write_plan, artifacts, rollback, plan)
+    await asyncio.to_thread(session.store.set_phase, rollback.id, Phase.PREPARING)
+    return await follow(session, rollback, await start(spec))
+
+
+def spec_of(
+    session: Session, bound: Bound, plan: Plan, rollback_id: str, fence: int, *, armed_s: float = 0.0
+) -> RunSpec:
+    """The next run of a rollback: of all its plan at once, or armed in advance and waiting for the word that long."""
     names = tuple(host for batch in plan.batches for host in batch)
     hosts = tuple(host for host in bound.hosts if host.name in names)
-    spec = RunSpec(
-        folder=run_folder(session.state_dir, rollback.id, _next_run(session.state_dir, rollback.id)),
-        playbook=installed,
-        entry="restore",
+    return RunSpec(
+        folder=run_folder(session.state_dir, rollback_id, _next_run(session.state_dir, rollback_id)),
+        playbook=session.catalog.exactly(plan.playbook),
+        entry="armed" if armed_s else "restore",
         hosts=hosts,
         variables={
-            "guard_plans": {h.name: _host_plan(session, bound, h, rollback, plan) for h in hosts},
+            "guard_plans": {h.name: _host_plan(session, bound, h, rollback_id, fence, plan) for h in hosts},
             "guard_batches": [len(batch) for batch in plan.batches],
             "guard_on_batch_failure": plan.on_batch_failure,
         },
         targets={name: to.image_id for name in names if (to := plan.hosts[name].to) is not None and to.image_id},
         secrets=tuple(session.config.secrets),
         timeout_s=_longest(bound, plan),
+        armed_s=armed_s,
     )
-    artifacts = spec.folder.parent
-    await asyncio.to_thread(session.store.set_phase, rollback.id, Phase.CLAIMED, str(artifacts))
-    await asyncio.to_thread(_write_plan, artifacts, rollback, plan)
-    await asyncio.to_thread(session.store.set_phase, rollback.id, Phase.PREPARING)
-    handle = await start(spec)
+
+
+async def follow(session: Session, rollback: Rollback, handle: RunHandle) -> dict[str, HostResult]:
+    """Wait for a run and put its results on record as they come."""
     arrived: asyncio.Queue[HostResult | None] = asyncio.Queue()
     recording = asyncio.create_task(_record_as_they_come(session, rollback, arrived))
     try:
@@ -108,7 +119,9 @@ async def pin(session: Session, bound: Bound, images: Mapping[str, Image], lease
     return dict(await handle.wait(lambda _: None))
 
 
-def _host_plan(session: Session, bound: Bound, host: Host, rollback: Rollback, plan: Plan) -> dict[str, object]:
+def _host_plan(
+    session: Session, bound: Bound, host: Host, rollback_id: str, fence: int, plan: Plan
+) -> dict[str, object]:
     wanted = plan.hosts[host.name]
     if wanted.to is None:
         raise GuardError(f"{host.name} is in a batch without a target")
@@ -116,8 +129,8 @@ def _host_plan(session: Session, bound: Bound, host: Host, rollback: Rollback, p
         "service": bound.name,
         "container": wanted.container,
         "engine": session.engine_address(bound, host),
-        "run_id": rollback.id,
-        "fence": rollback.fence,
+        "run_id": rollback_id,
+        "fence": fence,
         "target": image_document(wanted.to),
         "expect_image_id": wanted.from_.image_id if wanted.from_ is not None else None,
         "backup_tag": plan.backup_tag,
@@ -148,7 +161,7 @@ def _next_run(state_dir: Path, rollback_id: str) -> str:
     return f"run-{len(list(folder.glob('run-*'))) + 1}" if folder.is_dir() else "run-1"
 
 
-def _write_plan(artifacts: Path, rollback: Rollback, plan: Plan) -> None:
+def write_plan(artifacts: Path, rollback: Rollback, plan: Plan) -> None:
     """The plan as decided, readable without the store."""
     document = {
         "rollback": rollback_document(rollback),

@@ -53,7 +53,8 @@ def work(mode, plan, check_mode):
         return Swap(engine, None, plan, check_mode).snapshot()
     engine.negotiate()
     with Memory(plan, engine.address, check_mode) as memory:
-        memory.refuse_older()
+        if mode != "discard":  # which asks for itself: it may always take back what is its own
+            memory.refuse_older()
         task = Swap(engine, memory, plan, check_mode)
         if mode != "swap":
             return getattr(task, mode)()

@@ -189,7 +189,7 @@ class Swap:
             gone = f"the image {target['image']} ({target['image_id']}) is not on this host any more"
             hint = "take a snapshot before the next deploy, or push the image to a registry"
             raise Problem("image_gone", f"{gone} and no digest to pull it by is known; {hint}")
-        self.step(PULL)
+        self.step(PULL, pulled=target["image_id"])
         self.engine.pull(target["digest"])
         image = self.engine.image(target["image_id"])
         if image is None:
@@ -201,6 +201,9 @@ class Swap:
         target, facts = self.plan["target"], self.memory.facts
         if facts.get("phase") != "prepared":
             self.memory.begin(phase="prepared")
+        elif facts.get("run_id") != self.plan["run_id"]:  # prepared by a run that never swapped: its names go
+            self.take_back_names("backup_ref", "pinned")
+            self.memory.note(run_id=self.plan["run_id"], fence=self.plan["fence"], backup_ref=None, pinned=None)
         image = self.target_here()
         made = self.tag_backup(old, old_image)
         reference = self.readable(image, repository(old, old_image))
@@ -286,30 +289,48 @@ class Swap:
         return container
 
     def discard(self):
-        """Take back what prepare left: containers, and tags that are not an image's last."""
+        """Take back what this run's preparation left. What another run has prepared or swapped since is not touched.
+
+        A fence that somebody newer raised meanwhile is no reason to leave it here, as long as the journal is this run's.
+        """
         self.look()
+        facts = self.memory.facts
+        now = described(self.current, None) if self.current else None
+        if facts.get("run_id") not in (None, self.plan["run_id"]):
+            return self.result("unchanged", False, now)
+        if facts.get("fence") != self.plan["fence"]:
+            self.memory.refuse_older()
         if self.previous is not None:
             cut = f"a swap of {self.name} is unfinished ({self.name}.guard-prev exists)"
             raise Problem("unfinished", cut + ": finish it with a swap, not by discarding")
-        now = described(self.current, None) if self.current else None
-        found = [container for container in (self.next, self.spare) if container is not None]
-        facts = self.memory.facts
-        tags = (
-            [facts[key] for key in ("backup_ref", "pinned") if facts.get(key)]
-            if facts.get("phase") == "prepared"
-            else []
-        )
-        if self.check_mode or not (found or tags):
-            return self.result("unchanged", bool(found or tags), now)
+        found = self.next is not None or self.spare is not None
+        named = any(facts.get(key) for key in ("backup_ref", "pinned", "pulled"))
+        left = found or (facts.get("phase") == "prepared" and named)
+        if left and not self.check_mode:
+            self.take_back()
+        return self.result("unchanged", bool(left), now)
+
+    def take_back(self):
+        """Remove what a preparation left: containers, names that are not an image's last, an image that it pulled."""
         self.step(DISCARD)
-        for container in found:
-            self.engine.remove(container["Id"])
-        for reference in tags:
+        facts = self.memory.facts
+        for container in (self.next, self.spare):
+            if container is not None:
+                self.engine.remove(container["Id"])
+        if facts.get("phase") == "prepared":
+            self.take_back_names("backup_ref", "pinned")
+            if facts.get("pulled"):
+                try:
+                    self.engine.call("DELETE", path("images", facts["pulled"]))
+                except EngineError:
+                    pass  # somebody uses it by now
+        self.memory.note(phase="done")
+
+    def take_back_names(self, *keys):
+        for reference in [self.memory.facts[key] for key in keys if self.memory.facts.get(key)]:
             image = self.engine.image(reference)
             if image and len(image.get("RepoTags") or ()) > 1:
                 self.engine.call("DELETE", path("images", reference, noprune=True))
-        self.memory.note(phase="done")
-        return self.result("unchanged", True, now)
 
     # -- swap
 
@@ -324,7 +345,12 @@ class Swap:
         unchanged = self.already_there()
         if unchanged:
             return unchanged
-        old, image = self.expected_container()
+        try:
+            old, image = self.expected_container()
+        except Problem:  # what was prepared is for a container that is not there any more
+            if self.memory.facts.get("phase") == "prepared" and self.memory.facts["run_id"] == self.plan["run_id"]:
+                self.take_back()
+            raise
         self.make_ready(old, image)
         self.step(RENAME_OLD, phase="swapping", backup=self.backup, run_id=self.plan["run_id"])
         return self.forward(old)
