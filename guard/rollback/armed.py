@@ -39,7 +39,8 @@ class ArmedRun:
     def is_alive(self) -> bool:
         """Whether a word would still be heard. False as well when it disarmed itself."""
         self._handle.progress()
-        return self._pipe is not None and self._handle.is_alive and not self._handle.word
+        still = self._handle.is_alive and not self._handle.word
+        return still and self._pipe is not None and (self.folder / workdir.WORD).exists()
 
     def prepared(self) -> Mapping[str, HostResult] | None:
         """How the preparation ended on each host; None while it has not ended on all of them."""
