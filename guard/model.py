@@ -148,6 +148,41 @@ class ContainerFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class ContainerUnit:
+    """A container with a name of its own."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class ComposeUnit:
+    """A service of a Compose project: its container is known by labels, whatever its name."""
+
+    project: str
+    service: str
+
+    def __str__(self) -> str:
+        return f"{self.project}/{self.service}"
+
+
+@dataclass(frozen=True, slots=True)
+class SwarmUnit:
+    """A service of a Swarm, known by its name."""
+
+    service: str
+
+    def __str__(self) -> str:
+        return self.service
+
+
+Unit = ContainerUnit | ComposeUnit | SwarmUnit
+"""What a service is on each of its hosts, and what one rollback restores there."""
+
+
+@dataclass(frozen=True, slots=True)
 class Host:
     """An inventory host: its name and its variables (plain data, never evaluated)."""
 
@@ -171,7 +206,10 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class HostFacts:
-    """What guard saw on one host before it decided. ``problem`` is set when it could not look."""
+    """What guard saw on one host before it decided. ``problem`` is set when it could not look.
+
+    ``container`` is the name of what runs there; when nothing was seen, the unit in words.
+    """
 
     host: str
     container: str

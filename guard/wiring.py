@@ -78,8 +78,8 @@ def targets_of(bound: Bound, engines: Engines) -> list[ScheduledTarget]:
         for host in bound.hosts if check.per_host else (None,):
             key = TargetKey(bound.name, check.name, host.name if host is not None else "")
             around = host if host is not None else bound.hosts[0] if bound.local else None
-            container = bound.container_on(around) if around is not None else bound.config.container
-            probe = build(check, host, engines, container)
+            unit = bound.unit_on(around) if around is not None else bound.config.unit
+            probe = build(check, host, engines, unit)
             found.append(ScheduledTarget(key, probe, check.interval, check.timeout, check.thresholds))
     return found
 

@@ -11,7 +11,7 @@ from guard.checks.site import Site
 from guard.checks.verdict import excerpt, unhealthy, unknown
 from guard.config.schema import DockerCheck
 from guard.errors import ConfigError, EngineDown, EngineError
-from guard.model import ContainerFacts, Host, Measurement, State
+from guard.model import ContainerFacts, ContainerUnit, Host, Measurement, State, Unit
 from guard.ports import Engines
 
 SETTLE_S = 60.0
@@ -41,23 +41,24 @@ class DockerProbe:
         self,
         engines: Engines,
         host: Host | None,
-        container: str,
+        unit: Unit,
         timeout_s: float,
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._engines = engines
         self._host = host
-        self._container = container
+        self._unit = unit
         self._timeout_s = timeout_s
         self._wall_clock = wall_clock
         self._previous: _Look | None = None
 
     @classmethod
     def build(cls, check: DockerCheck, site: Site) -> DockerProbe:
-        name = site.render(check.container, f"check {check.name}") if check.container else site.container
-        if not name:
+        own = ContainerUnit(site.render(check.container, f"check {check.name}")) if check.container else None
+        unit = own or site.unit
+        if unit is None:
             raise ConfigError(f"check {check.name} names no container", hint="Add `container:` to it or its service.")
-        return cls(site.engines, site.host, name, check.timeout)
+        return cls(site.engines, site.host, unit, check.timeout)
 
     async def measure(self) -> Measurement:
         loop = asyncio.get_running_loop()
@@ -66,17 +67,17 @@ class DockerProbe:
             # The engine keeps the deadline, for it can tell a silent engine from a silent way; this is a backstop.
             async with asyncio.timeout(self._timeout_s + 0.2):
                 engine = self._engines.on(self._host)
-                facts = await engine.container(self._container, timeout_s=self._timeout_s)
+                facts = await engine.running(self._unit, timeout_s=self._timeout_s)
         except EngineDown as error:
             return unhealthy(error.message, loop.time() - began)
         except EngineError as error:
             return unknown(error.message, {"hint": error.hint} if error.hint else None)
         except TimeoutError:
-            return unknown(f"the look at container {self._container} did not end within {self._timeout_s:g} s")
+            return unknown(f"the look at container {self._unit} did not end within {self._timeout_s:g} s")
         now = loop.time()
         if facts is None:
             self._previous = None
-            return unhealthy(f"there is no container {self._container}", now - began)
+            return unhealthy(f"there is no container {self._unit}", now - began)
         return self._judge(facts, now, now - began)
 
     def _judge(self, facts: ContainerFacts, now: float, latency: float) -> Measurement:

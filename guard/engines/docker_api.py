@@ -18,10 +18,11 @@ from urllib.parse import quote
 import httpx
 
 from guard.decide import reference
+from guard.engines import compose
 from guard.engines.bare_http import BareTransport
 from guard.engines.wire import Wire
 from guard.errors import EngineError, EngineUnreachable
-from guard.model import ContainerFacts, Image, LocalImage
+from guard.model import ComposeUnit, ContainerFacts, ContainerUnit, Image, LocalImage, SwarmUnit, Unit
 
 DEFAULT_TIMEOUT_S = 10.0
 _BODY_LIMIT = 32 * 1024 * 1024
@@ -75,12 +76,28 @@ class DockerEngine:
         # The API also finds containers by a prefix of their ID.
         return _container(facts) if _text(facts, "Name").removeprefix("/") == name else None
 
+    async def running(self, unit: Unit, *, timeout_s: float | None = None) -> ContainerFacts | None:
+        match unit:
+            case ContainerUnit(name):
+                return await self.container(name, timeout_s=timeout_s)
+            case ComposeUnit():
+                return await self._of_compose(unit, timeout_s)
+            case SwarmUnit():
+                raise EngineError(f"{self._way.where}: a Swarm service can't be looked at by this version")
+
+    async def _of_compose(self, unit: ComposeUnit, timeout_s: float | None) -> ContainerFacts | None:
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + (self._timeout_s if timeout_s is None else timeout_s)
+        body = await self._get(f"/containers/json?all=1&filters={quote(compose.filters(unit))}", timeout_s)
+        names = compose.containers(_listed(body or b"[]", self._way.where, "containers"))
+        if len(names) > 1:
+            where = self._way.where.removeprefix("the engine on ")
+            raise EngineError(f"{unit} has {len(names)} containers on {where}", hint=compose.ONE_ONLY)
+        return await self.container(names[0], timeout_s=max(0.1, ends - loop.time())) if names else None
+
     async def images(self, repository: str) -> tuple[LocalImage, ...]:
         body = await self._get("/images/json")
-        listed = _decoded(body or b"[]", self._way.where)
-        if not isinstance(listed, list):
-            raise EngineError(f"{self._way.where} answered something that is no list of images")
-        found = [_listed_image(item) for item in listed if isinstance(item, Mapping)]
+        found = [_listed_image(item) for item in _listed(body or b"[]", self._way.where, "images")]
         of_repository = [image for image in found if _belongs(image, repository)]
         return tuple(sorted(of_repository, key=lambda image: image.created, reverse=True))
 
@@ -159,6 +176,13 @@ def _decoded(body: bytes, where: str) -> object:
         return json.loads(body)
     except (ValueError, RecursionError) as error:
         raise EngineError(f"{where} answered something that is not JSON") from error
+
+
+def _listed(body: bytes, where: str, what: str) -> list[Facts]:
+    listed = _decoded(body, where)
+    if not isinstance(listed, list):
+        raise EngineError(f"{where} answered something that is no list of {what}")
+    return [item for item in listed if isinstance(item, Mapping)]
 
 
 def _complaint(body: bytes) -> str:

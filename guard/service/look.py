@@ -34,21 +34,22 @@ async def look(
 
 
 async def _look_at(session: Session, bound: Bound, host: Host, also: Sequence[str]) -> HostFacts:
-    container = bound.container_on(host)
+    unit = bound.unit_on(host)
     try:
         async with asyncio.timeout(LOOK_DEADLINE_S):
             engine = session.engines.on(bound.engine_host(host))
-            running = await engine.container(container)
+            running = await engine.running(unit)
             images = await _images(engine, running)
             images = await _with(engine, images, also)
     except EngineUnreachable as error:
-        return HostFacts(host.name, container, problem=error.message, unreachable=True)
+        return HostFacts(host.name, str(unit), problem=error.message, unreachable=True)
     except EngineError as error:
-        return HostFacts(host.name, container, problem=error.message)
+        problem = f"{error.message}; {error.hint}" if error.hint else error.message
+        return HostFacts(host.name, str(unit), problem=problem)
     except TimeoutError:
         problem = f"{host.name} did not answer within {LOOK_DEADLINE_S:g} s"
-        return HostFacts(host.name, container, problem=problem, unreachable=True)
-    return HostFacts(host.name, container, _named(running, images), images)
+        return HostFacts(host.name, str(unit), problem=problem, unreachable=True)
+    return HostFacts(host.name, running.name if running else str(unit), _named(running, images), images)
 
 
 async def _images(engine: Engine, running: ContainerFacts | None) -> tuple[LocalImage, ...]:

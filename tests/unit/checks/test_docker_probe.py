@@ -10,7 +10,7 @@ import pytest
 
 from guard.checks.docker import SETTLE_S, DockerProbe
 from guard.errors import EngineDown, EngineError, EngineUnreachable
-from guard.model import ContainerFacts, Measurement, State
+from guard.model import ContainerFacts, ContainerUnit, Measurement, State
 from tests.fakes import FakeEngine, FakeEngines, container_facts, run_virtually
 
 NOW = datetime(2026, 11, 1, 12, 0, 0, tzinfo=UTC)
@@ -19,7 +19,7 @@ NOW = datetime(2026, 11, 1, 12, 0, 0, tzinfo=UTC)
 def looks(*facts: ContainerFacts | EngineError | None, every_s: float = 1.0) -> list[Measurement]:
     async def main() -> list[Measurement]:
         engine = FakeEngine()
-        probe = DockerProbe(FakeEngines({"": engine}), None, "web", 5.0, lambda: NOW)
+        probe = DockerProbe(FakeEngines({"": engine}), None, ContainerUnit("web"), 5.0, lambda: NOW)
         measured = []
         for seen in facts:
             engine.problem = seen if isinstance(seen, EngineError) else None
@@ -97,7 +97,7 @@ def test_an_engine_that_never_answers_is_unknown_in_time() -> None:
             return None
 
     async def main() -> tuple[Measurement, float]:
-        measured = await DockerProbe(FakeEngines({"": Stuck()}), None, "web", 5.0).measure()
+        measured = await DockerProbe(FakeEngines({"": Stuck()}), None, ContainerUnit("web"), 5.0).measure()
         return measured, asyncio.get_running_loop().time()
 
     measured, took = run_virtually(main())
