@@ -399,7 +399,7 @@ class Update(Work):
             if (good, seen.state) != progress:
                 progress, progress_at = (good, seen.state), now
             ended = seen.state not in MOVING and len(good) == seen.wanted and len(seen.pending(at)) == len(good)
-            since = (since if good == before else now) if ended else None
+            since = None if not ended else now if since is None or good != before else since
             before = good
             if since is not None and now - since >= self.plan["stable_s"]:
                 return
