@@ -9,7 +9,7 @@ from .problems import Problem
 
 MOVING = ("updating", "rollback_started")
 STUCK = ("paused", "rollback_paused")
-TASK_FAILED = ("failed", "rejected", "orphaned")
+TASK_FAILED = ("failed", "rejected", "orphaned", "complete")  # complete: ended by itself, as when it is unhealthy
 
 
 def image_of_spec(spec):
@@ -128,6 +128,7 @@ def kind_of(spec):
 def why_failed(task):
     """A failed task in words: its slot, what the engine said, and the exit code."""
     status = task["Status"]
-    said = status.get("Err") or status.get("Message") or status["State"]
+    ended = "ended by itself" if status["State"] == "complete" else status["State"]
+    said = status.get("Err") or ended
     slot = task.get("Slot") or task.get("NodeID") or task["ID"]
     return f"task {slot}: {said}"

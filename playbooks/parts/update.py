@@ -441,7 +441,18 @@ class Update(Work):
         if failed and self.log_tail is None:
             self.log_tail = self.task_log(failed[0])
         said = first or self.seen.update.get("Message") or self.seen.state
-        return f"{said}: {why_failed(failed[0])}" if failed else said
+        return f"{said}: {why_failed(failed[0])}{self.unhealthy(failed[0])}" if failed else said
+
+    def unhealthy(self, task):
+        """The last word of the health check of a task that ran on this manager, when that is why it ended."""
+        container_id = (task["Status"].get("ContainerStatus") or {}).get("ContainerID")
+        here = container_id and task.get("NodeID") == self.node
+        container = self.engine.get("containers", container_id, "json") if here else None
+        health = (container or {}).get("State", {}).get("Health") or {}
+        if health.get("Status") != "unhealthy":
+            return ""
+        last = ((health.get("Log") or [{}])[-1].get("Output") or "").strip()[-500:]
+        return ", for it was unhealthy: " + (last or "its health check failed")
 
     def task_log(self, task):
         """The last lines of a task's output, wherever it ran; says so when they can't be had."""

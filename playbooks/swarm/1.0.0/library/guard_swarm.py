@@ -602,7 +602,7 @@ def run_as_program(text_, read, work):
 
 MOVING = ("updating", "rollback_started")
 STUCK = ("paused", "rollback_paused")
-TASK_FAILED = ("failed", "rejected", "orphaned")
+TASK_FAILED = ("failed", "rejected", "orphaned", "complete")  # complete: ended by itself, as when it is unhealthy
 
 
 def image_of_spec(spec):
@@ -721,7 +721,8 @@ def kind_of(spec):
 def why_failed(task):
     """A failed task in words: its slot, what the engine said, and the exit code."""
     status = task["Status"]
-    said = status.get("Err") or status.get("Message") or status["State"]
+    ended = "ended by itself" if status["State"] == "complete" else status["State"]
+    said = status.get("Err") or ended
     slot = task.get("Slot") or task.get("NodeID") or task["ID"]
     return f"task {slot}: {said}"
 
@@ -1181,7 +1182,18 @@ class Update(Work):
         if failed and self.log_tail is None:
             self.log_tail = self.task_log(failed[0])
         said = first or self.seen.update.get("Message") or self.seen.state
-        return f"{said}: {why_failed(failed[0])}" if failed else said
+        return f"{said}: {why_failed(failed[0])}{self.unhealthy(failed[0])}" if failed else said
+
+    def unhealthy(self, task):
+        """The last word of the health check of a task that ran on this manager, when that is why it ended."""
+        container_id = (task["Status"].get("ContainerStatus") or {}).get("ContainerID")
+        here = container_id and task.get("NodeID") == self.node
+        container = self.engine.get("containers", container_id, "json") if here else None
+        health = (container or {}).get("State", {}).get("Health") or {}
+        if health.get("Status") != "unhealthy":
+            return ""
+        last = ((health.get("Log") or [{}])[-1].get("Output") or "").strip()[-500:]
+        return ", for it was unhealthy: " + (last or "its health check failed")
 
     def task_log(self, task):
         """The last lines of a task's output, wherever it ran; says so when they can't be had."""
