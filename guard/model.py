@@ -145,6 +145,7 @@ class ContainerFacts:
     restart_count: int
     started_at: str
     error: str = ""
+    pin: str = ""  # the rollback whose pin in the Compose project this container was made under
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +242,7 @@ class HostResult:
     backup_tag: str | None = None
     downtime_s: float | None = None
     error: str | None = None
+    notice: str | None = None  # what people must know about a host that is well, such as a pin in its Compose project
 
 
 @dataclass(frozen=True, slots=True)

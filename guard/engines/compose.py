@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from guard.model import ComposeUnit
 
+PIN_LABEL = "deployment-guard.pin"  # in the override file that guard writes, see playbooks/parts/project.py
 ONE_ONLY = "guard looks after Compose services with one container per host; scale it to 1, or guard it by container:"
 _GUARDS_OWN = re.compile(r"(.+)\.guard-(?:next|prev|spare)")  # see playbooks/parts/swap.py
 _COMPOSES_OWN = re.compile(r"[0-9a-f]{12}_(.+)")  # the new one, while ``docker compose up`` replaces the old one

@@ -211,6 +211,7 @@ def _container(facts: Facts) -> ContainerFacts:
         restart_count=_number(facts, "RestartCount"),
         started_at=_text(state, "StartedAt"),
         error=_text(state, "Error"),
+        pin=_text(_inner(config, "Labels"), compose.PIN_LABEL),
     )
 
 

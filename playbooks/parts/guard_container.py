@@ -12,10 +12,9 @@ killed anywhere is finished by the next one with the same plan, see ``Swap.settl
 
 from __future__ import annotations
 
-from .memory import Memory
 from .plan import read_plan
-from .problems import EngineGone
-from .program import engine_of, run_as_program, survive_hangups, wait_for
+from .program import run_as_program
+from .restore import restore_with
 from .swap import Swap
 
 ARGUMENTS = r"""<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>"""
@@ -30,27 +29,5 @@ options:
 """
 
 
-def work(mode, plan, check_mode):
-    """One mode on this host: the result. Problem when nothing was changed (or the engine is gone for good)."""
-    engine = engine_of(plan)
-    if mode == "snapshot":
-        return Swap(engine, None, plan, check_mode).snapshot()
-    engine.negotiate()
-    with Memory(plan, engine.address, check_mode) as memory:
-        memory.refuse_older()
-        task = Swap(engine, memory, plan, check_mode)
-        if mode != "swap":
-            return getattr(task, mode)()
-        if not check_mode:
-            survive_hangups()
-        try:
-            return task.swap()
-        except EngineGone:
-            if memory.facts.get("phase") not in ("swapping", "undoing"):
-                raise
-            wait_for(engine)
-            return task.swap()
-
-
 if __name__ == "__main__":
-    run_as_program(ARGUMENTS, read_plan, work)
+    run_as_program(ARGUMENTS, read_plan, restore_with(Swap))

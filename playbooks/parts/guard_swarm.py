@@ -10,10 +10,9 @@ that was killed anywhere is finished by the next one with the same plan, see ``U
 from __future__ import annotations
 
 from .accept import IMAGE_ID, text
-from .memory import Memory
 from .plan import A_NAME, OPTIONAL, read_plan
-from .problems import EngineGone
-from .program import engine_of, run_as_program, survive_hangups, wait_for
+from .program import run_as_program
+from .restore import restore_with
 from .update import Update
 
 ARGUMENTS = r"""<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>"""
@@ -47,27 +46,5 @@ def read_swarm_plan(arguments):
     return mode, plan
 
 
-def work(mode, plan, check_mode):
-    """One mode on this manager: the result. Problem when nothing was changed (or the engine is gone for good)."""
-    engine = engine_of(plan)
-    if mode == "snapshot":
-        return Update(engine, None, plan, check_mode).snapshot()
-    engine.negotiate()
-    with Memory(plan, engine.address, check_mode) as memory:
-        memory.refuse_older()
-        task = Update(engine, memory, plan, check_mode)
-        if mode != "swap":
-            return getattr(task, mode)()
-        if not check_mode:
-            survive_hangups()
-        try:
-            return task.swap()
-        except EngineGone:
-            if memory.facts.get("phase") not in ("swapping", "undoing"):
-                raise
-            wait_for(engine)
-            return task.swap()
-
-
 if __name__ == "__main__":
-    run_as_program(ARGUMENTS, read_swarm_plan, work)
+    run_as_program(ARGUMENTS, read_swarm_plan, restore_with(Update))

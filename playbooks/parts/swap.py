@@ -176,7 +176,7 @@ class Swap(Work):
         image = self.target_here()
         made = self.tag_backup(old, old_image)
         reference = self.readable(image, repository(old, old_image))
-        body, others, leave = replacement(old, old_image, reference, self.engine.version)
+        body, others, leave = self.wanted(old, old_image, reference)
         mark = fingerprint([old["Id"], body, others, leave])
         facts = self.memory.facts
         ready = (
@@ -211,6 +211,10 @@ class Swap(Work):
             was_running=bool(old["State"]["Running"]),
         )
         return True
+
+    def wanted(self, old, old_image, reference):
+        """The replacement (see ``replacement``): ``old``'s configuration on the target, which ``reference`` names."""
+        return replacement(old, old_image, reference, self.engine.version)
 
     def tag_backup(self, old, old_image):
         """Give the current image its backup tag; True when it had to be made."""
@@ -421,6 +425,7 @@ class Swap(Work):
 
     def finish(self, new):
         """The target is up: what was kept to go back to can go."""
+        self.keep(new)
         facts = self.memory.facts
         leftover = None
         for kept in (self.previous, self.spare):
@@ -443,6 +448,12 @@ class Swap(Work):
             downtime_s=self.downtime,
             leftover=leftover,
         )
+
+    def keep(self, new):
+        """Whatever else is needed for the target to stay, before what was there goes. Here: nothing."""
+
+    def let_go(self):
+        """Undo ``keep``."""
 
     def set_policy(self, container, policy):
         """Set a restart policy; a container in its restart pause refuses that until it is stopped."""
@@ -563,6 +574,7 @@ class Swap(Work):
             left = self.engine.container(self.name + name)
             if left is not None:
                 self.engine.remove(left["Id"])
+        self.let_go()
         self.step(DONE, phase="done")
         if resumed and not same_run:
             self.look()

@@ -72,10 +72,11 @@ class Manager(Dockerd):
         return {self.inspect(container)["Image"] for container in listed}
 
     def reset(self) -> None:
+        """Only images are left. The swarm takes its containers away by itself once their service is gone."""
         services = self.docker("service", "ls", "-q").split()
         if services:
             self.docker("service", "rm", *services)
-        super().reset()
+        until(lambda: not self.docker("ps", "-aq"), "the tasks' containers are gone")
 
     def end(self) -> None:
         self.reset()
@@ -154,7 +155,9 @@ class Swarm:
         self.engine.docker("service", "update", "--detach", "--no-resolve-image", *options, "web")
         until(lambda: self.engine.service().get("UpdateStatus"), "the update begins")
         if wait:
-            until(lambda: self.engine.service()["UpdateStatus"]["State"] not in ("updating", "rollback_started"), "ended")
+            until(
+                lambda: self.engine.service()["UpdateStatus"]["State"] not in ("updating", "rollback_started"), "ended"
+            )
 
     def release(self) -> None:
         """web:1.0.0, and then the release that is to be rolled back."""
