@@ -131,8 +131,28 @@ class LocalImage:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskFacts:
+    """A Swarm service's tasks. ``starting``: some are on their way up.
+
+    ``trouble`` is why the newest task that fell out did, "" when every slot is filled. ``update`` is the swarm's word
+    for where the last update stands, ``message`` its reason. ``taken_back``: the engine itself went back from it.
+    """
+
+    running: int
+    wanted: int
+    starting: bool = False
+    trouble: str = ""
+    update: str = ""
+    message: str = ""
+    taken_back: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerFacts:
-    """One look at a container. ``health`` is the engine's health check status or "" when the image has none."""
+    """One look at a container. ``health`` is the engine's health check status or "" when the image has none.
+
+    A Swarm service is looked at as one container too: it has ``tasks``, and is ``running`` or ``incomplete``.
+    """
 
     name: str
     container_id: str
@@ -145,6 +165,7 @@ class ContainerFacts:
     restart_count: int
     started_at: str
     error: str = ""
+    tasks: TaskFacts | None = None
     pin: str = ""  # the rollback whose pin in the Compose project this container was made under
 
 

@@ -59,7 +59,8 @@ class Engine(Protocol):
         """What is there for a unit, running or not, as one container; None when nothing is.
 
         A plain container: that of its name. A Compose service: its one container, by the labels Compose gives it;
-        EngineError when there are several. A Swarm service: EngineError on an engine that doesn't manage a swarm.
+        EngineError when there are several. A Swarm service: its tasks taken together; EngineError on an engine that
+        manages no swarm, or that can't tell which image runs.
         """
 
     async def images(self, repository: str) -> tuple[LocalImage, ...]:

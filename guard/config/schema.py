@@ -114,7 +114,9 @@ class ServiceConfig(_Frozen):
     compose: Annotated[
         ComposeTarget | None, Field(description="Compose service with one container per host, instead of container.")
     ] = None
-    swarm: Annotated[SwarmTarget | None, Field(description="Swarm service. Not supported by this version.")] = None
+    swarm: Annotated[
+        SwarmTarget | None, Field(description="Swarm service, instead of container; hosts are its managers.")
+    ] = None
     depends_on: Annotated[
         tuple[fields.Name, ...],
         Field(description="Services this one needs: while one of them fails, this one is not rolled back."),

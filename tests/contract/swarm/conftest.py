@@ -72,11 +72,17 @@ class Manager(Dockerd):
         return {self.inspect(container)["Image"] for container in listed}
 
     def reset(self) -> None:
-        """Only images are left. The swarm takes its containers away by itself once their service is gone."""
+        """Only images are left. The swarm removes its containers too: whoever comes second is told so, and goes on."""
         services = self.docker("service", "ls", "-q").split()
         if services:
             self.docker("service", "rm", *services)
-        until(lambda: not self.docker("ps", "-aq"), "the tasks' containers are gone")
+
+        def gone() -> bool:
+            left = self.docker("ps", "-aq").split()
+            subprocess.run(["docker", "rm", "-f", *left], env=self.environment, check=False, capture_output=True)
+            return not left
+
+        until(gone, "the tasks' containers are gone", 60)
 
     def end(self) -> None:
         self.reset()

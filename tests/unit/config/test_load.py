@@ -147,7 +147,12 @@ ERRORS = [
     (one(service="compose: {project: a/b, service: c}"), 3, "services[0].compose.project", "expected a name"),
     (one(service='compose: {project: "{{ x }}", service: c}'), 3, "services[0].compose.project", "has no hosts"),
     (one(service="compose: {project: a, service: b}\n    container: c"), 3, "services[0].compose", "not both"),
-    (one(service="swarm: {service: b}"), 3, "services[0].swarm", "not supported by this version"),
+    (
+        one(service="swarm: {service: b}\n    rollback: {scope: failing}"),
+        4,
+        "services[0].rollback.scope",
+        "a Swarm service is rolled back as a whole",
+    ),
     (one(service="rollback: {on_batch_failure: revert}"), 3, "services[0].rollback.on_batch_failure", "not supported"),
     (one(service="rollback: {batches: [2, 1]}"), 3, "services[0].rollback.batches", "that grow"),
     (one(service="rollback: {batches: []}"), 3, "services[0].rollback.batches", "got an empty list"),
