@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.restore.conftest import Dockerd
+from tests.contract.restore.conftest import Dockerd, clear
 
 PLAYBOOKS = Path(__file__).parents[3] / "playbooks" / "swarm" / "1.0.0"
 MODULE = PLAYBOOKS / "library" / "guard_swarm.py"
@@ -38,21 +38,24 @@ def until(true: Callable[[], object], what: str, seconds: float = 20.0) -> None:
 def sweep() -> None:
     """Bridges of test runs that were killed (their dockerd ended with them; their folders go by restore's sweep)."""
     for bridge in Path("/sys/class/net").glob("grs[0-9]*"):
-        if not Path(f"/proc/{bridge.name[3:]}").exists():
+        if not Path(f"/proc/{bridge.name[3:].rstrip('w')}").exists():
             subprocess.run(["ip", "link", "delete", bridge.name], check=False, capture_output=True)
 
 
 class Manager(Dockerd):
     """A private dockerd that is a swarm of its own, on a loopback address of its own."""
 
-    def __init__(self, number: int = 1) -> None:
+    def __init__(self) -> None:
         super().__init__()
         pid = os.getpid()
-        self.bridge = f"grs{pid}" if number == 1 else f"grs{pid}n{number}"  # at most 15 characters
-        self.subnet = f"172.30.{(pid + number * 50) % 250}"
-        self.address = f"127.{70 + number}.{pid >> 8 & 255}.{pid % 254 + 1}"
+        self.bridge = f"grs{pid}"  # with the w below at most 15 characters
+        self.subnet = f"172.30.{pid % 250}"
+        self.address = f"127.71.{pid >> 8 & 255}.{pid % 254 + 1}"
 
     def init(self) -> None:
+        # Every swarm makes this network, with a bridge of the same name, unless it is there already.
+        named = f"com.docker.network.bridge.name={self.bridge}w"
+        self.docker("network", "create", "--driver=bridge", "--opt", named, "docker_gwbridge")
         where = ["--advertise-addr", self.address, "--listen-addr", f"{self.address}:2377"]
         self.docker("swarm", "init", *where, "--data-path-addr", self.address)
 
@@ -85,12 +88,13 @@ class Manager(Dockerd):
         until(gone, "the tasks' containers are gone", 60)
 
     def end(self) -> None:
-        self.reset()
-        self.docker("swarm", "leave", "--force")
-        self.stop()
-        from tests.contract.restore.conftest import clear
-
-        clear(self.folder, self.bridge)
+        try:
+            self.reset()
+            self.docker("swarm", "leave", "--force")
+        finally:
+            self.stop()
+            clear(self.folder, self.bridge)
+            subprocess.run(["ip", "link", "delete", f"{self.bridge}w"], check=False, capture_output=True)
 
 
 @dataclass
