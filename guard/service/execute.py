@@ -9,7 +9,21 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from guard.errors import GuardError, StateError
-from guard.model import Host, HostPlan, HostResult, HostState, Image, Lease, Phase, Plan, Rollback
+from guard.model import (
+    ComposeUnit,
+    ContainerUnit,
+    Host,
+    HostFacts,
+    HostPlan,
+    HostResult,
+    HostState,
+    Lease,
+    Phase,
+    Plan,
+    Rollback,
+    SwarmUnit,
+    Unit,
+)
 from guard.report.documents import image_document, rollback_document
 from guard.rollback.run import Lost, RunHandle, adopt, start
 from guard.rollback.workdir import RunSpec, run_folder
@@ -89,9 +103,10 @@ async def adopt_run(session: Session, rollback: Rollback) -> None:
         await asyncio.to_thread(session.store.record_host, rollback.id, result)
 
 
-async def pin(session: Session, bound: Bound, images: Mapping[str, Image], lease: Lease) -> dict[str, HostResult]:
+async def pin(session: Session, bound: Bound, facts: Mapping[str, HostFacts], lease: Lease) -> dict[str, HostResult]:
     """Give the running images a guard tag on their hosts, so that no prune takes them. Results by host."""
-    hosts = tuple(host for host in bound.hosts if host.name in images)
+    seen = {name: one.running for name, one in facts.items() if one.running is not None}
+    hosts = tuple(host for host in bound.hosts if host.name in seen)
     if not hosts:
         return {}
     run_id = new_id("sn", session.clock.now())
@@ -99,7 +114,7 @@ async def pin(session: Session, bound: Bound, images: Mapping[str, Image], lease
     plans = {
         host.name: {
             "service": bound.name,
-            "container": bound.container_on(host),
+            **_unit_document(bound.unit_on(host), seen[host.name].name),
             "engine": session.engine_address(bound, host),
             "run_id": run_id,
             "fence": lease.fence,
@@ -112,7 +127,7 @@ async def pin(session: Session, bound: Bound, images: Mapping[str, Image], lease
         entry="snapshot",
         hosts=hosts,
         variables={"guard_plans": plans},
-        targets={host.name: images[host.name].image_id for host in hosts},
+        targets={host.name: seen[host.name].image.image_id for host in hosts},
         secrets=tuple(session.config.secrets),
     )
     handle = await start(spec)
@@ -127,7 +142,7 @@ def _host_plan(
         raise GuardError(f"{host.name} is in a batch without a target")
     return {
         "service": bound.name,
-        "container": wanted.container,
+        **_unit_document(bound.unit_on(host), wanted.container),
         "engine": session.engine_address(bound, host),
         "run_id": rollback_id,
         "fence": fence,
@@ -138,6 +153,17 @@ def _host_plan(
         "stop_timeout_s": None,
         "force": False,
     }
+
+
+def _unit_document(unit: Unit, container: str) -> dict[str, object]:
+    """What a playbook is told of the unit: the container's name on that host, and what it belongs to."""
+    match unit:
+        case ContainerUnit():
+            return {"container": container}
+        case ComposeUnit(project, service):
+            return {"container": container, "compose": {"project": project, "service": service}}
+        case SwarmUnit(service):
+            return {"container": container, "swarm": {"service": service}}
 
 
 def _longest(bound: Bound, plan: Plan) -> float:

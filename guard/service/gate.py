@@ -198,6 +198,8 @@ class GateRun:
     ) -> Gate:
         match decision.verdict:
             case judge.Verdict.HEALTHY:
+                if taken := await self._taken_back():
+                    return await self._record(gate, GateOutcome.NOT_ROLLED_BACK, taken, ())
                 for name, release in releases.items():
                     await self._good(name, release, gate)
                 return await self._record(gate, GateOutcome.HEALTHY, decision.reason, ())
@@ -208,6 +210,15 @@ class GateRun:
                 rollbacks = await self._roll_back(gate, decision, leases)
                 outcome, reason = _outcome(decision, rollbacks)
                 return await self._record(gate, outcome, reason, rollbacks)
+
+    async def _taken_back(self) -> str:
+        """A swarm that went back from a deploy by itself is healthy, but not with what was deployed: never green."""
+        for name, bound in self._services.items():
+            facts = await look(self._session, bound) if bound.swarm else {}
+            if said := ledger.taken_back(facts):
+                runs = ", ".join(sorted(image.image for image in ledger.running_images(facts).values()))
+                return f"{name}: the swarm has taken the deploy back by itself ({said}); {runs} runs"
+        return ""
 
     async def _good(self, name: str, release: Release | None, gate: Gate) -> None:
         facts = await look(self._session, self._services[name])

@@ -59,11 +59,17 @@ def _left_by(session: Session, service: str) -> list[Path]:
 
 
 def _service_of(folder: Path) -> str | None:
+    plans = _plans_of(folder)
+    return next((str(plan["service"]) for plan in plans.values()), None)
+
+
+def _plans_of(folder: Path) -> dict[str, dict[str, object]]:
+    """What the run's hosts were told, as ``run.json`` has it; nothing when it can't be read."""
     try:
         plans = json.loads((folder / workdir.RUN).read_text())["variables"]["guard_plans"]
-        return str(next(iter(plans.values()))["service"])
-    except (OSError, ValueError, KeyError, TypeError, StopIteration):
-        return None
+        return {str(host): dict(plan) for host, plan in plans.items() if "service" in plan}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 async def _discard(session: Session, bound: Bound, folder: Path, fence: int) -> list[str] | None:
@@ -91,9 +97,11 @@ async def _discard(session: Session, bound: Bound, folder: Path, fence: int) -> 
 
 
 def _plan(session: Session, bound: Bound, host: Host, folder: Path, fence: int) -> dict[str, object]:
+    """The unit is named as it was when it was prepared: what is there now may be another."""
+    told = _plans_of(folder).get(host.name, {})
     return {
+        **{key: told[key] for key in ("container", "compose", "swarm") if key in told},
         "service": bound.name,
-        "container": bound.container_on(host),
         "engine": session.engine_address(bound, host),
         "run_id": folder.parent.name,
         "fence": fence,

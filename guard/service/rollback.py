@@ -32,7 +32,7 @@ from guard.model import (
 )
 from guard.service.events import Event, Kind
 from guard.service.execute import execute
-from guard.service.ledger import settle
+from guard.service.ledger import on_record, settle
 from guard.service.look import look
 from guard.service.session import Bound, Session, new_id
 from guard.service.stop import Stop
@@ -89,7 +89,7 @@ async def roll_back(session: Session, bound: Bound, order: Order, lease: Lease, 
 def say_started(session: Session, bound: Bound, rollback: Rollback, plan: Plan, how: str = "") -> None:
     session.log.info("rollback started", service=bound.name, id=rollback.id, reason=rollback.reason)
     todo = sum(len(batch) for batch in plan.batches)
-    text = f"{rollback.reason}; {todo} of {len(bound.hosts)} hosts to change{how}"
+    text = f"{rollback.reason}; {todo} of {len(plan.hosts)} hosts to change{how}"
     session.tell(Event(Kind.ROLLBACK_STARTED, bound.name, text))
 
 
@@ -100,6 +100,7 @@ async def decide(session: Session, bound: Bound, order: Order, seen: Mapping[str
     last = _last_touching(past)
     automatic = _last_touching(tuple(r for r in past if r.trigger is Trigger.THRESHOLD))
     facts = seen if seen is not None else await look(session, bound, releases, order.to)
+    releases = on_record(bound, releases, facts)
     plans = _plans(bound, order, facts, releases, last)
     plan = _plan(session, bound, plans)
     now = session.clock.now()
@@ -145,7 +146,7 @@ async def carry_out(
         await asyncio.to_thread(store.set_phase, rollback.id, Phase.VERIFYING)
         how_long = f"for {bound.config.rollback.verify_for:g} s" if todo else "once, for nothing had to be changed"
         session.tell(Event(Kind.VERIFYING, bound.name, f"the same checks, {how_long}"))
-        verified, told = await verify(session, bound.narrowed(done), bool(todo), stop)
+        verified, told = await verify(session, bound if bound.swarm else bound.narrowed(done), bool(todo), stop)
     outcome = outcome_of(known, verified)
     reason = f"{rollback.reason}; {summary(known)}; {told}"
     await settle(session, bound, rollback, known, outcome, verified)

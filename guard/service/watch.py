@@ -250,7 +250,7 @@ class Watch:
             return
         facts = await look(self._session, bound)
         images = ledger.running_images(facts)
-        if len(images) < len(bound.hosts):
+        if len(images) < len(facts):
             return  # a part of the truth is no release
         known = self._running.get(bound.name)
         if known is None or _ids(known.hosts) != _ids(images):

@@ -18,6 +18,7 @@ from .container import (
 )
 from .engine import POLL_S, path
 from .problems import EngineError, EngineGone, Problem
+from .steps import Work
 
 STABLE_ANSWERING_S = 0.25  # how long a container that answers on its published ports must have stayed up
 DAY_S = 86400.0
@@ -35,29 +36,13 @@ SWAP_STEPS = (RENAME_OLD, RENAME_NEW, HOLD_OLD, STOP_OLD, START_NEW, AWAIT_NEW, 
 UNDO_STEPS = (STOP_NEW, PARK_NEW, RETURN_OLD, RELEASE_OLD, START_OLD, REMOVE_NEW, DONE)
 
 
-class Swap:
+class Swap(Work):
     """One host's work on one container, for one plan."""
 
     def __init__(self, engine, memory, plan, check_mode):
-        self.engine, self.memory, self.plan, self.check_mode = engine, memory, plan, check_mode
-        self.name = plan["container"]
-        self.steps, self.step_began = [], None
+        Work.__init__(self, engine, memory, plan, check_mode)
         self.current = self.next = self.previous = self.spare = None
-        self.log_tail = self.backup = self.stopped_at = self.downtime = None
-
-    # -- bookkeeping
-
-    def step(self, name, **facts):
-        """Begin a durable step: the journal knows before it happens."""
-        self.end_step()
-        self.memory.note(step=name, at=time.time(), **facts)
-        self.steps.append({"name": name, "at": round(time.time(), 3), "seconds": 0.0})
-        self.step_began = time.monotonic()
-
-    def end_step(self):
-        if self.step_began is not None:
-            self.steps[-1]["seconds"] = round(time.monotonic() - self.step_began, 4)
-            self.step_began = None
+        self.stopped_at = None
 
     def look(self):
         """Read the four names afresh."""
@@ -65,19 +50,6 @@ class Swap:
         self.next = self.engine.container(self.name + ".guard-next")
         self.previous = self.engine.container(self.name + ".guard-prev")
         self.spare = self.engine.container(self.name + ".guard-spare")
-
-    def result(self, state, changed, old, **more):
-        """The host's result. ``old`` is {image, image_id} of what ran before."""
-        self.end_step()
-        seen = {
-            "changed": changed, "state": state, "from": old, "to": None, "backup_tag": None, "downtime_s": None,
-            "error": None, "container_id": None, "steps": self.steps, "log_tail": self.log_tail,
-        }  # fmt: skip
-        target = self.plan.get("target")
-        if target:
-            seen["to"] = {"image": target["image"], "image_id": target["image_id"]}
-        seen.update(more)
-        return seen
 
     # -- snapshot
 
@@ -207,7 +179,7 @@ class Swap:
         image = self.target_here()
         made = self.tag_backup(old, old_image)
         reference = self.readable(image, repository(old, old_image))
-        body, others, leave = replacement(old, old_image, reference, self.engine.version)
+        body, others, leave = self.wanted(old, old_image, reference)
         mark = fingerprint([old["Id"], body, others, leave])
         facts = self.memory.facts
         ready = (
@@ -242,6 +214,10 @@ class Swap:
             was_running=bool(old["State"]["Running"]),
         )
         return True
+
+    def wanted(self, old, old_image, reference):
+        """The replacement (see ``replacement``): ``old``'s configuration on the target, which ``reference`` names."""
+        return replacement(old, old_image, reference, self.engine.version)
 
     def tag_backup(self, old, old_image):
         """Give the current image its backup tag; True when it had to be made."""
@@ -475,6 +451,7 @@ class Swap:
 
     def finish(self, new):
         """The target is up: what was kept to go back to can go."""
+        self.keep(new)
         facts = self.memory.facts
         leftover = None
         for kept in (self.previous, self.spare):
@@ -497,6 +474,12 @@ class Swap:
             downtime_s=self.downtime,
             leftover=leftover,
         )
+
+    def keep(self, new):
+        """Whatever else is needed for the target to stay, before what was there goes. Here: nothing."""
+
+    def let_go(self):
+        """Undo ``keep``."""
 
     def set_policy(self, container, policy):
         """Set a restart policy; a container in its restart pause refuses that until it is stopped."""
@@ -617,6 +600,7 @@ class Swap:
             left = self.engine.container(self.name + name)
             if left is not None:
                 self.engine.remove(left["Id"])
+        self.let_go()
         self.step(DONE, phase="done")
         if resumed and not same_run:
             self.look()
