@@ -26,6 +26,22 @@ SERVE = "#!/bin/sh\ntrap 'exit 0' TERM INT\nhttpd -f -p 80 -h /srv &\nwait\n"
 
 Json = dict[str, Any]
 
+# The distribution's engine, and the newest that runs here (fetched by .ci/newer-engine): folders before PATH.
+NEWER = Path(__file__).parents[3] / ".cache" / "newer-engine"
+ENGINES: dict[str, tuple[Path, ...]] = {"distribution": ()}
+if (NEWER / "usr/sbin/dockerd").exists():
+    ENGINES["newest"] = (NEWER / "usr/sbin", NEWER / "usr/bin")
+elif not (NEWER / "none").exists():
+    raise RuntimeError("run .ci/setup test first: it fetches a newer engine, or says why there is none")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every engine for modules that say so with ``ON_EVERY_ENGINE = True``, or for the tests they name in it."""
+    if "dockerd" in metafunc.fixturenames:
+        named = getattr(metafunc.module, "ON_EVERY_ENGINE", ())
+        every = named is True or metafunc.function.__name__ in (named or ())
+        metafunc.parametrize("dockerd", list(ENGINES) if every else ["distribution"], indirect=True, scope="session")
+
 
 def clear(folder: Path, bridge: str) -> None:
     """Take away what an ended dockerd leaves: mounts, bridge, data."""
@@ -47,10 +63,13 @@ def sweep() -> None:
 class Dockerd:
     """A private dockerd: its own data, bridge and socket; gone with everything it ran when stopped."""
 
-    def __init__(self) -> None:
+    def __init__(self, programs: tuple[Path, ...] = ()) -> None:
         self.folder = Path(
             tempfile.mkdtemp(prefix=f"guard-restore-{os.getpid()}-")
         )  # short: a socket's path has at most 107 bytes
+        self.path = os.pathsep.join([*map(str, programs), os.environ["PATH"]])
+        # At its start a newer engine empties chains of the machine's firewall, other engines' rules with them.
+        self.options = ["--iptables=false", "--ip6tables=false"] if programs else []
         self.socket = self.folder / "docker.sock"
         self.bridge = f"grd{os.getpid() % 100000}"
         self.subnet = f"172.31.{os.getpid() % 250}"
@@ -78,7 +97,9 @@ class Dockerd:
                     f"--bridge={self.bridge}",
                     *pools,
                     *folders,
+                    *self.options,
                 ],
+                env={**os.environ, "PATH": self.path},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -92,7 +113,7 @@ class Dockerd:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"PATH": os.environ["PATH"], "HOME": str(self.folder), "DOCKER_HOST": f"unix://{self.socket}"}
+        return {"PATH": self.path, "HOME": str(self.folder), "DOCKER_HOST": f"unix://{self.socket}"}
 
     def docker(self, *arguments: str, content: bytes | None = None) -> str:
         done = subprocess.run(["docker", *arguments], env=self.environment, input=content, capture_output=True)
@@ -237,9 +258,9 @@ class Restore:
 
 
 @pytest.fixture(scope="session")
-def dockerd() -> Iterator[Dockerd]:
+def dockerd(request: pytest.FixtureRequest) -> Iterator[Dockerd]:
     sweep()
-    engine = Dockerd()
+    engine = Dockerd(ENGINES[request.param])
     engine.start()
     try:
         yield engine

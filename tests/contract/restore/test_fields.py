@@ -13,6 +13,8 @@ import pytest
 
 from .conftest import Dockerd, Json, Restore
 
+ON_EVERY_ENGINE = True
+
 OLD_IMAGE = (
     "ENV FROM_IMAGE=old SHARED=old OVERRIDDEN=image",
     "LABEL from.image=old both=image",
@@ -62,6 +64,7 @@ KEPT = [
     "NetworkSettings.Networks.*.IPAMConfig",
     "NetworkSettings.Networks.*.Links",
     "NetworkSettings.Networks.*.DriverOpts",
+    "NetworkSettings.Networks.*.GwPriority",
     "NetworkSettings.Networks.*.NetworkID",
     "State.Status",
     "State.Running",
@@ -74,6 +77,7 @@ KEPT = [
 ]
 FROM_IMAGE = [
     "Image",
+    "ImageManifestDescriptor",
     "Config.WorkingDir",
     "Config.User",
     "Config.StopSignal",
