@@ -223,8 +223,11 @@ class Engine:
 
     def passes(self, container_id, command):
         """Run a health check's command in the container once, as the engine would: did it end with 0?"""
-        made = self.call("POST", path("containers", container_id, "exec"), {"Cmd": command})
-        self.call("POST", path("exec", made["Id"], "start"), {"Detach": True})
+        try:
+            made = self.call("POST", path("containers", container_id, "exec"), {"Cmd": command})
+            self.call("POST", path("exec", made["Id"], "start"), {"Detach": True})
+        except EngineError:  # the container has ended, or has no such program: the next look at it will tell
+            return False
         until = time.monotonic() + 5
         while time.monotonic() < until:
             seen = self.call("GET", path("exec", made["Id"], "json"))

@@ -12,11 +12,13 @@ from .container import (
     described,
     fingerprint,
     health_command,
+    is_id,
     never_started,
     replacement,
     repository,
 )
 from .engine import POLL_S, path
+from .hazards import refuse_hazards
 from .problems import EngineError, EngineGone, Problem
 
 STABLE_ANSWERING_S = 0.25  # how long a container that answers on its published ports must have stayed up
@@ -199,6 +201,8 @@ class Swap:
     def make_ready(self, old, old_image):
         """Image, backup tag, replacement (and the twin of a self-removing container). True when something was made."""
         target, facts = self.plan["target"], self.memory.facts
+        if not self.plan["force"]:
+            refuse_hazards(self.engine, old)
         if facts.get("phase") != "prepared":
             self.memory.begin(phase="prepared")
         image = self.target_here()
@@ -255,7 +259,7 @@ class Swap:
         target = self.plan["target"]
         if target["image"] in (image.get("RepoTags") or []) + (image.get("RepoDigests") or []):
             return target["image"]
-        named = REFERENCE.match(target["image"])
+        named = None if is_id(target["image"]) else REFERENCE.match(target["image"])
         pin = "{}:guard_{}".format(named.group(1) if named else repo, target["image_id"].split(":")[-1][:12])
         if pin not in (image.get("RepoTags") or []):
             self.step(PIN, pinned=pin)
@@ -265,6 +269,9 @@ class Swap:
     def create(self, name, body, others, leave, image_id, step):
         """Create a container, in all its networks, not started; its image is checked afterwards."""
         self.step(step)
+        if leave and self.engine.get("networks", leave[0]) is None:  # gone, so it cannot be left either
+            body = dict(body, HostConfig=dict(body["HostConfig"], NetworkMode=next(iter(others), "none")))
+            others, leave = {name: others[name] for name in list(others)[1:]}, []
         made = self.engine.call("POST", path("containers", "create", name=name), body)["Id"]
         if others or leave:
             self.step(CONNECT)

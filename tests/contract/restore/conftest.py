@@ -24,7 +24,34 @@ PLAYBOOKS = Path(__file__).parents[3] / "playbooks" / "container" / "1.0.0"
 MODULE = PLAYBOOKS / "library" / "guard_container.py"
 SERVE = "#!/bin/sh\ntrap 'exit 0' TERM INT\nhttpd -f -p 80 -h /srv &\nwait\n"
 
+pytest.register_assert_rewrite(f"{__package__}.fields")
+
 Json = dict[str, Any]
+
+OLD_IMAGE = (
+    "ENV FROM_IMAGE=old SHARED=old OVERRIDDEN=image",
+    "LABEL from.image=old both=image",
+    "EXPOSE 80 8081",
+    "VOLUME /image-volume",
+    "WORKDIR /srv",
+    "USER 0",
+    "STOPSIGNAL SIGINT",
+    'ENTRYPOINT ["/bin/sh"]',
+    'CMD ["/run.sh"]',
+    "HEALTHCHECK --interval=7s --timeout=3s CMD /bin/true",
+)
+NEW_IMAGE = (
+    "ENV FROM_IMAGE=new SHARED=new OVERRIDDEN=image2 ONLY_NEW=yes",
+    "LABEL from.image=new both=image2",
+    "EXPOSE 80 8082",
+    "VOLUME /new-volume",
+    "WORKDIR /data",
+    "USER root",
+    "STOPSIGNAL SIGTERM",
+    'ENTRYPOINT ["/bin/busybox", "sh"]',
+    'CMD ["/run.sh"]',
+    "HEALTHCHECK --interval=9s --timeout=4s CMD /bin/busybox true",
+)
 
 # The distribution's engine, and the newest that runs here (fetched by .ci/newer-engine): folders before PATH.
 NEWER = Path(__file__).parents[3] / ".cache" / "newer-engine"
@@ -36,11 +63,13 @@ elif not (NEWER / "none").exists():
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Every engine for modules that say so with ``ON_EVERY_ENGINE = True``, or for the tests they name in it."""
+    """Every engine for modules with ``ON_EVERY_ENGINE = True``, or the tests they name there or in ON_NEWER_ENGINES."""
     if "dockerd" in metafunc.fixturenames:
         named = getattr(metafunc.module, "ON_EVERY_ENGINE", ())
-        every = named is True or metafunc.function.__name__ in (named or ())
-        metafunc.parametrize("dockerd", list(ENGINES) if every else ["distribution"], indirect=True, scope="session")
+        on = list(ENGINES) if named is True or metafunc.function.__name__ in (named or ()) else ["distribution"]
+        if metafunc.function.__name__ in getattr(metafunc.module, "ON_NEWER_ENGINES", ()):
+            on = list(ENGINES)[1:]
+        metafunc.parametrize("dockerd", on, indirect=True, scope="session")
 
 
 def clear(folder: Path, bridge: str) -> None:
@@ -283,6 +312,11 @@ def image_ids(dockerd: Dockerd) -> dict[str, str]:
         "web:moves": ("LABEL moves=yes",),
     }
     return {tag: dockerd.image(tag, *lines) for tag, lines in changes.items()}
+
+
+@pytest.fixture(scope="session")
+def images(dockerd: Dockerd) -> dict[str, str]:
+    return {"old": dockerd.image("rich:old", *OLD_IMAGE), "new": dockerd.image("rich:new", *NEW_IMAGE)}
 
 
 @pytest.fixture

@@ -343,8 +343,11 @@ class Engine:
 
     def passes(self, container_id, command):
         """Run a health check's command in the container once, as the engine would: did it end with 0?"""
-        made = self.call("POST", path("containers", container_id, "exec"), {"Cmd": command})
-        self.call("POST", path("exec", made["Id"], "start"), {"Detach": True})
+        try:
+            made = self.call("POST", path("containers", container_id, "exec"), {"Cmd": command})
+            self.call("POST", path("exec", made["Id"], "start"), {"Detach": True})
+        except EngineError:  # the container has ended, or has no such program: the next look at it will tell
+            return False
         until = time.monotonic() + 5
         while time.monotonic() < until:
             seen = self.call("GET", path("exec", made["Id"], "json"))
@@ -607,8 +610,7 @@ def replacement(old, old_image, reference, api):
     for key in IMAGE_SUPPLIED:
         if config.get(key) and config[key] != image.get(key):
             body[key] = config[key]
-    from_image = set(image.get("Env") or ())
-    body["Env"] = [entry for entry in config.get("Env") or () if entry not in from_image]
+    body["Env"] = own_variables(config.get("Env") or [], image.get("Env") or [])
     image_labels = image.get("Labels") or {}
     body["Labels"] = {
         key: value for key, value in (config.get("Labels") or {}).items() if image_labels.get(key) != value
@@ -632,7 +634,7 @@ def replacement(old, old_image, reference, api):
     else:
         body.pop("Domainname", None)
     body["HostConfig"] = host
-    first, others, leave = networks(old, mode)
+    first, others, leave = (None, {}, []) if config.get("NetworkDisabled") else networks(old, mode, api)
     if config.get("MacAddress"):
         if api < (1, 44) or mode in ("host", "none"):
             body["MacAddress"] = config["MacAddress"]
@@ -642,6 +644,19 @@ def replacement(old, old_image, reference, api):
     if first:
         body["NetworkingConfig"] = {"EndpointsConfig": first}
     return body, others, leave
+
+
+def own_variables(seen, image):
+    """The variables of ``seen`` that the user set, in their order.
+
+    The engine puts the user's first and then adds, in their order, those of the image that the user did not set. So
+    the shortest beginning that leaves exactly these is the user's, values equal to the image's included.
+    """
+    for end in range(len(seen) + 1):
+        mine = {entry.partition("=")[0] for entry in seen[:end]}
+        if seen[end:] == [entry for entry in image if entry.partition("=")[0] not in mine]:
+            return seen[:end]
+    return [entry for entry in seen if entry not in image]
 
 
 def command(config, image):
@@ -686,8 +701,12 @@ def link_argument(link):
     return "{}:{}".format(child.lstrip("/"), alias.rsplit("/", 1)[-1])
 
 
-def networks(old, mode):
-    """(the network to create with, {the others}, [networks to leave]) with what the user set on each endpoint."""
+def networks(old, mode, api):
+    """(the network to create with, {the others}, [networks to leave]) with what the user set on each endpoint.
+
+    Engines do not say who chose the MAC address in a further network. From API 1.44 on, where one can be set there, it
+    is kept, unless it is made from the IPv4 address as the engine itself does.
+    """
     if mode in ("host", "none") or mode.startswith("container:"):
         return None, {}, []
     attached = (old.get("NetworkSettings") or {}).get("Networks") or {}
@@ -703,8 +722,18 @@ def networks(old, mode):
     if first is None:
         return None, wanted, ["bridge" if mode == "default" else mode]
     others = {name: kept for name, kept in wanted.items() if name != first}
+    for name, kept in others.items():
+        mac = attached[name].get("MacAddress")
+        made = "02:42:" + ":".join("%02x" % int(part) for part in (attached[name].get("IPAddress") or "0").split("."))
+        if api >= (1, 44) and mac and mac != made:
+            kept["MacAddress"] = mac
     plain_bridge = mode in ("default", "bridge") and not wanted[first]
     return (None if plain_bridge else {first: wanted[first]}), others, []
+
+
+def is_id(reference):
+    """An image ID, whole or shortened: it would also pass for a name with a tag."""
+    return bool(re.match(r"(sha256:)?[0-9a-f]{12,64}\Z", reference))
 
 
 def repository(container, image):
@@ -713,7 +742,7 @@ def repository(container, image):
         [container["Config"].get("Image") or ""] + (image.get("RepoTags") or []) + (image.get("RepoDigests") or [])
     ):
         found = REFERENCE.match(reference)
-        if found and not re.match(r"(sha256:)?[0-9a-f]{12,64}\Z", reference) and "<none>" not in reference:
+        if found and not is_id(reference) and "<none>" not in reference:
             return found.group(1)
     return "guard/" + (re.sub(r"[^a-z0-9]+", "-", container["Name"].lower()).strip("-") or "container")
 
@@ -721,7 +750,7 @@ def repository(container, image):
 def described(container, image):
     """{image, image_id}: the reference a container was created from, readable where possible, and the truth."""
     reference = container["Config"].get("Image") or ""
-    if re.match(r"(sha256:)?[0-9a-f]{12,64}\Z", reference) and (image or {}).get("RepoTags"):
+    if is_id(reference) and (image or {}).get("RepoTags"):
         reference = image["RepoTags"][0]
     return {"image": reference, "image_id": container["Image"]}
 
@@ -762,6 +791,52 @@ def health_command(config):
 
 def fingerprint(value):
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+# ---------------------------------------------------------------------------------------------------------- hazards.py
+
+def refuse_hazards(engine, old):
+    """Problem("hazard") when ``old`` could not be started again if it had to be put back, or others depend on it.
+
+    (Whoever replaces the container by hand has the same trouble, but afterwards.)
+    """
+    found = list(cut_off(engine, old))
+    if old["State"]["Running"]:
+        found += list(no_way_back(engine, old))
+    if found:
+        why = "; ".join(found)
+        raise Problem("hazard", f"nothing was touched: {why}. --force goes on all the same")
+
+
+def no_way_back(engine, old):
+    """Why the engine would refuse to start ``old`` once it was stopped, although it runs now."""
+    host = old["HostConfig"]
+    for setting in ("NetworkMode", "PidMode", "IpcMode"):
+        kind, _, other = (host.get(setting) or "").partition(":")
+        if kind == "container":
+            seen = engine.get("containers", other, "json")
+            if not seen or not seen["State"]["Running"]:
+                yield f"it shares the {setting[:-4].lower()} namespace of container {other[:12]}, which does not run"
+    for mount in old.get("Mounts") or ():
+        # Engines make a missing folder anew when they start a container, in the place of a missing file, too. What was
+        # mounted is still seen from inside; where that cannot be looked at, the source is not on this host either.
+        source, inside = mount.get("Source") or "", "/proc/{}/root{}".format(old["State"]["Pid"], mount["Destination"])
+        missing = mount.get("Type") == "bind" and not os.path.lexists(source)
+        if missing and os.path.exists(inside) and not os.path.isdir(inside):
+            yield f"{source}, which is mounted at {mount['Destination']}, is gone from this host: put it back first"
+    mode, attached = host.get("NetworkMode") or "default", old["NetworkSettings"].get("Networks") or {}
+    known = mode in ("default", "bridge", "host", "none") or mode.startswith("container:") or mode in attached
+    if engine.version >= (1, 44) and not known and engine.get("networks", mode) is None:
+        yield f"the network {mode}, which it was made with, is gone, and this engine starts no container without it"
+
+
+def cut_off(engine, old):
+    """Who lives in the network namespace of ``old``, and would be left without a network."""
+    shared = "container:" + old["Id"]
+    for other in engine.call("GET", path("containers", "json", all=True)):
+        if (other.get("HostConfig") or {}).get("NetworkMode") in (shared, "container:" + old["Name"][1:]):
+            name = other["Names"][0].lstrip("/")
+            yield f"container {name} lives in its network ({shared[:22]}) and would be left without: recreate it, too"
 
 
 # ------------------------------------------------------------------------------------------------------------- swap.py
@@ -946,6 +1021,8 @@ class Swap:
     def make_ready(self, old, old_image):
         """Image, backup tag, replacement (and the twin of a self-removing container). True when something was made."""
         target, facts = self.plan["target"], self.memory.facts
+        if not self.plan["force"]:
+            refuse_hazards(self.engine, old)
         if facts.get("phase") != "prepared":
             self.memory.begin(phase="prepared")
         image = self.target_here()
@@ -1002,7 +1079,7 @@ class Swap:
         target = self.plan["target"]
         if target["image"] in (image.get("RepoTags") or []) + (image.get("RepoDigests") or []):
             return target["image"]
-        named = REFERENCE.match(target["image"])
+        named = None if is_id(target["image"]) else REFERENCE.match(target["image"])
         pin = "{}:guard_{}".format(named.group(1) if named else repo, target["image_id"].split(":")[-1][:12])
         if pin not in (image.get("RepoTags") or []):
             self.step(PIN, pinned=pin)
@@ -1012,6 +1089,9 @@ class Swap:
     def create(self, name, body, others, leave, image_id, step):
         """Create a container, in all its networks, not started; its image is checked afterwards."""
         self.step(step)
+        if leave and self.engine.get("networks", leave[0]) is None:  # gone, so it cannot be left either
+            body = dict(body, HostConfig=dict(body["HostConfig"], NetworkMode=next(iter(others), "none")))
+            others, leave = {name: others[name] for name in list(others)[1:]}, []
         made = self.engine.call("POST", path("containers", "create", name=name), body)["Id"]
         if others or leave:
             self.step(CONNECT)
