@@ -61,6 +61,8 @@ def replacement(old, old_image, reference, api):
         else:
             first = first or {"bridge" if mode == "default" else mode: {}}
             next(iter(first.values()))["MacAddress"] = config["MacAddress"]
+    if api >= (1, 44) and others and not leave:  # all at once: a MAC address is taken over at creation only
+        first, others = dict(first or {"bridge": {}}, **others), {}
     if first:
         body["NetworkingConfig"] = {"EndpointsConfig": first}
     return body, others, leave
@@ -149,6 +151,15 @@ def networks(old, mode, api):
             kept["MacAddress"] = mac
     plain_bridge = mode in ("default", "bridge") and not wanted[first]
     return (None if plain_bridge else {first: wanted[first]}), others, []
+
+
+def without_gone_network(body, others):
+    """The same as ``replacement`` gives, for a container whose first network is gone: another one is the first."""
+    first = next(iter(others), None)
+    body = dict(body, HostConfig=dict(body["HostConfig"], NetworkMode=first or "none"))
+    if first:
+        body["NetworkingConfig"] = {"EndpointsConfig": {first: others[first]}}
+    return body, {name: kept for name, kept in others.items() if name != first}, []
 
 
 def is_id(reference):

@@ -16,6 +16,7 @@ from .container import (
     never_started,
     replacement,
     repository,
+    without_gone_network,
 )
 from .engine import POLL_S, path
 from .hazards import refuse_hazards
@@ -270,8 +271,7 @@ class Swap:
         """Create a container, in all its networks, not started; its image is checked afterwards."""
         self.step(step)
         if leave and self.engine.get("networks", leave[0]) is None:  # gone, so it cannot be left either
-            body = dict(body, HostConfig=dict(body["HostConfig"], NetworkMode=next(iter(others), "none")))
-            others, leave = {name: others[name] for name in list(others)[1:]}, []
+            body, others, leave = without_gone_network(body, others)
         made = self.engine.call("POST", path("containers", "create", name=name), body)["Id"]
         if others or leave:
             self.step(CONNECT)

@@ -97,9 +97,12 @@ def test_published_ports_of_every_kind_are_kept(restore: Restore, images: dict[s
         "-p", "127.0.0.2:18113:53/udp", "-p", "127.0.0.3:18113:53/udp", "-p", "[::1]:18114:81", "-P",
     )
     # fmt: on
+    restore.engine.docker("network", "create", "back")
+    restore.engine.docker("network", "connect", "back", "web")
     before, after = swap(restore, images)
     compare(before, after)
     assert len(after["HostConfig"]["PortBindings"]["53/udp"]) == 2
+    assert set(after["NetworkSettings"]["Networks"]) == {"bridge", "back"}
 
 
 def test_addresses_of_both_families_are_kept(restore: Restore, images: dict[str, str]) -> None:

@@ -641,6 +641,8 @@ def replacement(old, old_image, reference, api):
         else:
             first = first or {"bridge" if mode == "default" else mode: {}}
             next(iter(first.values()))["MacAddress"] = config["MacAddress"]
+    if api >= (1, 44) and others and not leave:  # all at once: a MAC address is taken over at creation only
+        first, others = dict(first or {"bridge": {}}, **others), {}
     if first:
         body["NetworkingConfig"] = {"EndpointsConfig": first}
     return body, others, leave
@@ -729,6 +731,15 @@ def networks(old, mode, api):
             kept["MacAddress"] = mac
     plain_bridge = mode in ("default", "bridge") and not wanted[first]
     return (None if plain_bridge else {first: wanted[first]}), others, []
+
+
+def without_gone_network(body, others):
+    """The same as ``replacement`` gives, for a container whose first network is gone: another one is the first."""
+    first = next(iter(others), None)
+    body = dict(body, HostConfig=dict(body["HostConfig"], NetworkMode=first or "none"))
+    if first:
+        body["NetworkingConfig"] = {"EndpointsConfig": {first: others[first]}}
+    return body, {name: kept for name, kept in others.items() if name != first}, []
 
 
 def is_id(reference):
@@ -1090,8 +1101,7 @@ class Swap:
         """Create a container, in all its networks, not started; its image is checked afterwards."""
         self.step(step)
         if leave and self.engine.get("networks", leave[0]) is None:  # gone, so it cannot be left either
-            body = dict(body, HostConfig=dict(body["HostConfig"], NetworkMode=next(iter(others), "none")))
-            others, leave = {name: others[name] for name in list(others)[1:]}, []
+            body, others, leave = without_gone_network(body, others)
         made = self.engine.call("POST", path("containers", "create", name=name), body)["Id"]
         if others or leave:
             self.step(CONNECT)
