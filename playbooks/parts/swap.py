@@ -14,12 +14,12 @@ from .container import (
     health_command,
     is_id,
     never_started,
-    replacement,
     repository,
     without_gone_network,
 )
 from .engine import POLL_S, path
 from .hazards import refuse_hazards
+from .podman import recreated
 from .problems import EngineError, EngineGone, Problem
 
 STABLE_ANSWERING_S = 0.25  # how long a container that answers on its published ports must have stayed up
@@ -90,13 +90,13 @@ class Swap:
         if container is None:
             raise self.not_there()
         image = self.image_of(container)
+        body, others, leave = recreated(self.engine, container, image, "")
         repo = repository(container, image)
         pin = "{}:guard_{}".format(repo, container["Image"].split(":")[-1][:12])
         missing = pin not in (image.get("RepoTags") or [])
         if missing and not self.check_mode:
             self.engine.tag(container["Image"], *pin.rsplit(":", 1))
         digests = [digest for digest in image.get("RepoDigests") or () if digest.startswith(repo + "@")]
-        body, others, leave = replacement(container, image, "", self.engine.version)
         state = container["State"]
         now = described(container, image)
         return self.result(
@@ -202,6 +202,7 @@ class Swap:
     def make_ready(self, old, old_image):
         """Image, backup tag, replacement (and the twin of a self-removing container). True when something was made."""
         target, facts = self.plan["target"], self.memory.facts
+        recreated(self.engine, old, old_image, "")  # refuses what cannot be made again
         if not self.plan["force"]:
             refuse_hazards(self.engine, old)
         if facts.get("phase") != "prepared":
@@ -209,7 +210,7 @@ class Swap:
         image = self.target_here()
         made = self.tag_backup(old, old_image)
         reference = self.readable(image, repository(old, old_image))
-        body, others, leave = replacement(old, old_image, reference, self.engine.version)
+        body, others, leave = recreated(self.engine, old, old_image, reference)
         mark = fingerprint([old["Id"], body, others, leave])
         facts = self.memory.facts
         ready = (
@@ -232,7 +233,7 @@ class Swap:
                 known if (known in (old_image.get("RepoTags") or ())) else f"{repository(old, old_image)}:{self.backup}"
             )
             body = dict(body, Image=same)
-            body.update(replacement(old, old_image, same, self.engine.version)[0])
+            body.update(recreated(self.engine, old, old_image, same)[0])
             self.spare = self.create(self.name + ".guard-spare", body, others, leave, old["Image"], SPARE)
         self.memory.note(
             mark=mark,
@@ -409,7 +410,8 @@ class Swap:
                 self.trade_names(rename)
             old, new = self.previous, self.current
             bridges = published_bridges(self.engine, new)
-            if (old["HostConfig"].get("RestartPolicy") or {}).get("Name") not in (None, "", "no"):
+            keeps = (old["HostConfig"].get("RestartPolicy") or {}).get("Name") not in (None, "", "no")
+            if keeps and not self.engine.podman:  # which changes no policy, and has no daemon to act on it
                 self.step(HOLD_OLD)
                 self.set_policy(old, {"Name": "no", "MaximumRetryCount": 0})
             self.step(STOP_OLD)
@@ -513,7 +515,7 @@ class Swap:
         while True:
             state = new["State"]
             now = time.monotonic()
-            health = (state.get("Health") or {}).get("Status", "none")
+            health = (state.get("Health") or {}).get("Status") or "none"
             memory = ", out of memory" if state.get("OOMKilled") else ""
             if state.get("Restarting") or new["RestartCount"] > 0 or state["StartedAt"] != first:
                 code = f" (exit code {state['ExitCode']}{memory})" if state["ExitCode"] else ""  # 0 while it runs again

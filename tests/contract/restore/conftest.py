@@ -192,24 +192,7 @@ class Dockerd:
 
     def image(self, tag: str, *changes: str, script: str = SERVE) -> str:
         """A small image from busybox alone; its ID. ``changes`` are Dockerfile instructions."""
-        packed = io.BytesIO()
-        with tarfile.open(fileobj=packed, mode="w") as tar:
-
-            def add(name: str, content: bytes) -> None:
-                entry = tarfile.TarInfo(name)
-                entry.size, entry.mode = len(content), 0o755
-                tar.addfile(entry, io.BytesIO(content))
-
-            add("bin/busybox", Path("/usr/bin/busybox").read_bytes())
-            for applet in ("sh", "httpd", "sleep", "cat", "false", "true", "test", "touch"):
-                link = tarfile.TarInfo(f"bin/{applet}")
-                link.type, link.linkname = tarfile.SYMTYPE, "busybox"
-                tar.addfile(link)
-            add("run.sh", script.encode())
-            add("srv/index.html", f"{tag}\n".encode())
-            add("data/seed", b"from the image")
-            add("etc/passwd", b"root:x:0:0::/:/bin/sh\n")
-        self.docker("import", "-", tag, content=packed.getvalue())
+        self.docker("import", "-", tag, content=packed_root(tag, script))
         lines = "\n".join([f"FROM {tag}", 'CMD ["/bin/sh", "/run.sh"]', *changes])
         environment = {**self.environment, "DOCKER_BUILDKIT": "0"}
         command = ["docker", "build", "-q", "-t", tag, "-"]
@@ -218,6 +201,28 @@ class Dockerd:
             .stdout.decode()
             .strip()
         )
+
+
+def packed_root(tag: str, script: str) -> bytes:
+    """A root file system as a tar file: busybox, and a page that says ``tag``."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+
+        def add(name: str, content: bytes) -> None:
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(content), 0o755
+            tar.addfile(entry, io.BytesIO(content))
+
+        add("bin/busybox", Path("/usr/bin/busybox").read_bytes())
+        for applet in ("sh", "httpd", "sleep", "cat", "false", "true", "test", "touch"):
+            link = tarfile.TarInfo(f"bin/{applet}")
+            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+            tar.addfile(link)
+        add("run.sh", script.encode())
+        add("srv/index.html", f"{tag}\n".encode())
+        add("data/seed", b"from the image")
+        add("etc/passwd", b"root:x:0:0::/:/bin/sh\n")
+    return packed.getvalue()
 
 
 @dataclass

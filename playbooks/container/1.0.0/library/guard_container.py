@@ -162,6 +162,7 @@ class Engine:
         self.socket = self.reader = None
         self.version = None
         self.api = ""
+        self.podman = False
 
     def negotiate(self):
         """Agree on the newest version both sides know (a newer one shows, and so keeps, more of a configuration)."""
@@ -175,6 +176,7 @@ class Engine:
                 ),
             )
         self.version = min(theirs, API_NEWEST)
+        self.podman = "libpod-api-version" in headers
         self.api = "/v{}.{}".format(*self.version)
 
     def close(self):
@@ -343,6 +345,9 @@ class Engine:
 
     def passes(self, container_id, command):
         """Run a health check's command in the container once, as the engine would: did it end with 0?"""
+        if self.podman:  # never says that a detached command has ended, but runs a check when it is asked to
+            where = "/v4.0.0/libpod" + path("containers", container_id, "healthcheck")
+            return json.loads(self.exchange("GET", where)[2]).get("Status") == "healthy"
         try:
             made = self.call("POST", path("containers", container_id, "exec"), {"Cmd": command})
             self.call("POST", path("exec", made["Id"], "start"), {"Detach": True})
@@ -850,6 +855,142 @@ def cut_off(engine, old):
             yield f"container {name} lives in its network ({shared[:22]}) and would be left without: recreate it, too"
 
 
+# ----------------------------------------------------------------------------------------------------------- podman.py
+
+# Options of `podman run` that its answers (or the container's own OCI file) give back: those with a value, those without.
+GIVEN_BACK = (
+    "--add-host", "--cap-add", "--cap-drop", "--cidfile", "--cpu-period", "--cpu-quota", "--cpu-shares",
+    "--cpus", "--cpuset-cpus", "--cpuset-mems", "--detach-keys", "--device", "--dns", "--dns-opt",
+    "--dns-option", "--dns-search", "--entrypoint", "--env", "--env-file", "--expose", "--group-add",
+    "--health-cmd", "--health-interval", "--health-retries", "--health-start-period", "--health-timeout",
+    "--hostname", "--ipc", "--label", "--label-file", "--log-driver", "--log-opt", "--memory",
+    "--memory-reservation", "--memory-swap", "--name", "--net", "--network", "--network-alias",
+    "--oom-score-adj", "--pid", "--pids-limit", "--platform", "--publish", "--pull", "--restart", "--shm-size",
+    "--stop-signal", "--stop-timeout", "--sysctl", "--tmpfs", "--ulimit", "--user", "--uts", "--volume",
+    "--volumes-from", "--workdir", "-c", "-e", "-h", "-l", "-m", "-p", "-u", "-v", "-w",
+)  # fmt: skip
+GIVEN_BACK_FLAGS = (
+    "--detach", "--init", "--interactive", "--no-healthcheck", "--privileged", "--publish-all", "--quiet",
+    "--read-only", "--replace", "--rm", "--tls-verify", "--tty", "-P", "-d", "-i", "-q", "-t",
+)  # fmt: skip
+
+
+def recreated(engine, old, old_image, reference):
+    """``replacement`` for the engine at hand. Problem("podman") for what Podman does not give back."""
+    if not engine.podman:
+        return replacement(old, old_image, reference, engine.version)
+    seen = json.loads(engine.exchange("GET", "/v4.0.0/libpod" + path("containers", old["Id"], "json"))[2])
+    given = options(seen["Config"].get("CreateCommand") or [])
+    refuse(old, seen, given)
+    shaped, networks = docker_shape(old, seen, old_image, given)
+    body, _, _ = replacement(shaped, old_image, reference, engine.version)
+    if networks:
+        body["NetworkingConfig"] = {"EndpointsConfig": networks}
+    return body, {}, []
+
+
+def options(command):
+    """{option: [values]} of a `podman run` or `podman create` command line, up to the image."""
+    found, begun = {}, False
+    words = iter(command)
+    for word in words:
+        if not begun:
+            begun = word in ("run", "create")
+        elif not word.startswith("-"):
+            break
+        else:
+            if word[1] != "-" and len(word) > 2:  # -it, -p80:80
+                flags = [letter for letter in word[1:] if "-" + letter in GIVEN_BACK_FLAGS]
+                if len(flags) == len(word) - 1:
+                    found.update({"-" + letter: [] for letter in flags})
+                    continue
+                word = word[:2] + "=" + word[2:]
+            name, joined, value = word.partition("=")
+            takes = name not in GIVEN_BACK_FLAGS and not joined
+            found.setdefault(name, []).append(next(words, "") if takes else value)
+    return found
+
+
+def refuse(old, seen, given):
+    unit = (old["Config"].get("Labels") or {}).get("PODMAN_SYSTEMD_UNIT")
+    lost = sorted(set(given) - set(GIVEN_BACK + GIVEN_BACK_FLAGS) - {"--security-opt"})
+    lost += [f"--security-opt {value}" for value in given.get("--security-opt", ()) if value != "no-new-privileges"]
+    lost += [f"--network {value}" for key in ("--network", "--net") for value in given.get(key, ()) if ":" in value[1:]]
+    lost += [f"--health-interval {value}" for value in given.get("--health-interval", ()) if value == "disable"]
+    why = None
+    if unit:
+        why = f"it belongs to the systemd unit {unit}: systemd would not know the replacement; change the image there"
+    elif seen.get("Pod"):
+        why = f"it is part of pod {seen['Pod'][:12]}; containers of pods are not replaced"
+    elif lost:
+        why = f"it was made with {', '.join(lost)}, and Podman does not say so in a way that it could be made again"
+    if why:
+        raise Problem(
+            "podman", f"nothing was touched: container {old['Name'][1:]} cannot be replaced through Podman: {why}"
+        )
+
+
+def docker_shape(old, seen, image, given):
+    """(``old`` as Docker would describe it, its endpoints). ``seen`` is Podman's own description of it."""
+    shaped = json.loads(json.dumps(old))
+    config, host, of_image = shaped["Config"], shaped["HostConfig"], image.get("Config") or {}
+    config["Env"] = [entry for entry in config["Env"] if not made_by_podman(entry, config, of_image)]
+    config["StopSignal"] = own_signal(config.get("StopSignal"), of_image.get("StopSignal"))
+    if config.get("WorkingDir") == "/":
+        config["WorkingDir"] = None
+    log = seen["HostConfig"].get("LogConfig") or {}
+    limits = {"max-size": log.get("Size"), "tag": log.get("Tag")}
+    host["LogConfig"] = {
+        "Type": log.get("Type") or "",
+        "Config": {key: value for key, value in limits.items() if value and value != "0B"},
+    }
+    host["Sysctls"] = sysctls(seen["OCIConfigPath"])
+    for limit in host.get("Ulimits") or ():
+        limit["Name"] = limit["Name"].replace("RLIMIT_", "").lower()
+    for device in host.get("Devices") or ():
+        device["CgroupPermissions"] = device["CgroupPermissions"] or "rwm"
+    if host.get("NanoCpus"):
+        host["CpuPeriod"] = host["CpuQuota"] = 0
+    if host.get("MemorySwappiness") == -1:
+        host["MemorySwappiness"] = None
+    host["Runtime"] = None
+    if "--init" in given or (seen["Config"].get("Annotations") or {}).get("io.podman.annotations.init") == "TRUE":
+        host["Init"] = True
+    networks = {}
+    attached = shaped["NetworkSettings"].get("Networks") or {}
+    for name, endpoint in attached.items():
+        networks[name] = {"Aliases": [alias for alias in endpoint.get("Aliases") or () if alias != old["Id"][:12]]}
+    if host["NetworkMode"] != "bridge":
+        networks = {}
+    shaped["NetworkSettings"]["Networks"] = {"bridge": {}}
+    return shaped, networks
+
+
+def made_by_podman(entry, config, image):
+    """Variables that Podman adds to what the user and the image say."""
+    name = entry.partition("=")[0]
+    own = {"TERM=xterm", "container=podman", "HOME=/", "HOME=/root", "HOSTNAME=" + (config.get("Hostname") or "")}
+    return entry in own or (name == "PATH" and not any(mine.startswith("PATH=") for mine in image.get("Env") or ()))
+
+
+def own_signal(number, image):
+    """The name of a stop signal (Podman gives its number), None when it is the image's or the default."""
+    if not str(number or "").isdigit():
+        return number
+    name = signal.Signals(int(number)).name
+    usual = str(image or "SIGTERM")
+    return None if usual in (name, name[3:], str(number)) else name
+
+
+def sysctls(oci_file):
+    """Kernel settings: Podman's answers lack them, the container's own file on this host has them."""
+    try:
+        with open(oci_file) as found:
+            return json.load(found)["linux"].get("sysctl") or {}
+    except OSError as error:
+        raise Problem("podman", f"nothing was touched: the container's own file cannot be read: {error}")
+
+
 # ------------------------------------------------------------------------------------------------------------- swap.py
 
 STABLE_ANSWERING_S = 0.25  # how long a container that answers on its published ports must have stayed up
@@ -920,13 +1061,13 @@ class Swap:
         if container is None:
             raise self.not_there()
         image = self.image_of(container)
+        body, others, leave = recreated(self.engine, container, image, "")
         repo = repository(container, image)
         pin = "{}:guard_{}".format(repo, container["Image"].split(":")[-1][:12])
         missing = pin not in (image.get("RepoTags") or [])
         if missing and not self.check_mode:
             self.engine.tag(container["Image"], *pin.rsplit(":", 1))
         digests = [digest for digest in image.get("RepoDigests") or () if digest.startswith(repo + "@")]
-        body, others, leave = replacement(container, image, "", self.engine.version)
         state = container["State"]
         now = described(container, image)
         return self.result(
@@ -1032,6 +1173,7 @@ class Swap:
     def make_ready(self, old, old_image):
         """Image, backup tag, replacement (and the twin of a self-removing container). True when something was made."""
         target, facts = self.plan["target"], self.memory.facts
+        recreated(self.engine, old, old_image, "")  # refuses what cannot be made again
         if not self.plan["force"]:
             refuse_hazards(self.engine, old)
         if facts.get("phase") != "prepared":
@@ -1039,7 +1181,7 @@ class Swap:
         image = self.target_here()
         made = self.tag_backup(old, old_image)
         reference = self.readable(image, repository(old, old_image))
-        body, others, leave = replacement(old, old_image, reference, self.engine.version)
+        body, others, leave = recreated(self.engine, old, old_image, reference)
         mark = fingerprint([old["Id"], body, others, leave])
         facts = self.memory.facts
         ready = (
@@ -1062,7 +1204,7 @@ class Swap:
                 known if (known in (old_image.get("RepoTags") or ())) else f"{repository(old, old_image)}:{self.backup}"
             )
             body = dict(body, Image=same)
-            body.update(replacement(old, old_image, same, self.engine.version)[0])
+            body.update(recreated(self.engine, old, old_image, same)[0])
             self.spare = self.create(self.name + ".guard-spare", body, others, leave, old["Image"], SPARE)
         self.memory.note(
             mark=mark,
@@ -1239,7 +1381,8 @@ class Swap:
                 self.trade_names(rename)
             old, new = self.previous, self.current
             bridges = published_bridges(self.engine, new)
-            if (old["HostConfig"].get("RestartPolicy") or {}).get("Name") not in (None, "", "no"):
+            keeps = (old["HostConfig"].get("RestartPolicy") or {}).get("Name") not in (None, "", "no")
+            if keeps and not self.engine.podman:  # which changes no policy, and has no daemon to act on it
                 self.step(HOLD_OLD)
                 self.set_policy(old, {"Name": "no", "MaximumRetryCount": 0})
             self.step(STOP_OLD)
@@ -1343,7 +1486,7 @@ class Swap:
         while True:
             state = new["State"]
             now = time.monotonic()
-            health = (state.get("Health") or {}).get("Status", "none")
+            health = (state.get("Health") or {}).get("Status") or "none"
             memory = ", out of memory" if state.get("OOMKilled") else ""
             if state.get("Restarting") or new["RestartCount"] > 0 or state["StartedAt"] != first:
                 code = f" (exit code {state['ExitCode']}{memory})" if state["ExitCode"] else ""  # 0 while it runs again
