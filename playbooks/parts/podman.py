@@ -86,7 +86,8 @@ def docker_shape(old, seen, image, given):
     """(``old`` as Docker would describe it, its endpoints). ``seen`` is Podman's own description of it."""
     shaped = json.loads(json.dumps(old))
     config, host, of_image = shaped["Config"], shaped["HostConfig"], image.get("Config") or {}
-    config["Env"] = [entry for entry in config["Env"] if not made_by_podman(entry, config, of_image)]
+    from_image = of_image.get("Env") or []  # in no order that would tell whose they are
+    config["Env"] = [e for e in config["Env"] if e not in from_image and not made_by_podman(e, config, of_image)]
     config["StopSignal"] = own_signal(config.get("StopSignal"), of_image.get("StopSignal"))
     if config.get("WorkingDir") == "/":
         config["WorkingDir"] = None
