@@ -26,7 +26,7 @@ OVERRIDE_NAMES = (
 ENTRY_KEYS = {"service", "image", "local", "rollback", "instead_of", "instead_of_id", "over", "at"}
 LARGEST_BYTES = 256 * 1024
 FILE_LOCK_WAIT_S = 10.0
-CLI_TIMEOUT_S = 20
+CLI_TIMEOUT_S = 10
 HEADER = """\
 # guard wrote this file when it rolled back services of this Compose project, so that the next `docker compose up` keeps
 # what was restored. Read this before you deploy: as long as a service is listed here, its image is the one below,
