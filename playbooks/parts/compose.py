@@ -37,6 +37,18 @@ class ComposeSwap(Swap):
 
     # -- the replacement
 
+    def expected_container(self):
+        old, image = Swap.expected_container(self)
+        self.project(old)
+        return old, image
+
+    def prepare(self):
+        """As ``Swap``, but for the replacement: an ``up`` of the project would take a second container with the service's
+        labels for its own, even one that was only created, and start, rename or remove the wrong one of the two.
+        """
+        self.images_only = True
+        return Swap.prepare(self)
+
     def wanted(self, old, old_image, reference):
         body, others, leave = Swap.wanted(self, old, old_image, reference)
         project, labels = self.project(old), body["Labels"]

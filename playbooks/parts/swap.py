@@ -38,6 +38,8 @@ UNDO_STEPS = (STOP_NEW, PARK_NEW, RETURN_OLD, RELEASE_OLD, START_OLD, REMOVE_NEW
 class Swap:
     """One host's work on one container, for one plan."""
 
+    images_only = False  # prepare makes images and tags ready, and leaves the replacement to the swap
+
     def __init__(self, engine, memory, plan, check_mode):
         self.engine, self.memory, self.plan, self.check_mode = engine, memory, plan, check_mode
         self.name = plan["container"]
@@ -204,6 +206,8 @@ class Swap:
         image = self.target_here()
         made = self.tag_backup(old, old_image)
         reference = self.readable(image, repository(old, old_image))
+        if self.images_only:
+            return made
         body, others, leave = self.wanted(old, old_image, reference)
         mark = fingerprint([old["Id"], body, others, leave])
         facts = self.memory.facts

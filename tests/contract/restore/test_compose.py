@@ -337,7 +337,7 @@ def test_a_digest_is_pinned_as_such(shop: Shop, registry: str) -> None:  # noqa:
 def test_check_mode_and_prepare_write_no_pin(shop: Shop) -> None:
     assert shop("swap", _ansible_check_mode=True)["state"] == "planned"
     assert shop("prepare")["state"] == "planned"
-    assert not shop.override.exists()
+    assert not shop.override.exists() and not shop.leftovers()
     shop("discard")
     assert [path.name for path in shop.folder.iterdir()] == ["compose.yml"]
     assert shop.runs("web:1.1.0")
@@ -462,3 +462,29 @@ def test_an_undo_killed_at_the_pin_itself_is_finished_by_the_next_run(shop: Shop
     rerun(shop, plan)
     assert not shop.override.exists()
     settled(shop, "web:1.1.0")
+
+
+@pytest.mark.parametrize("pin", [True, False], ids=["to be pinned", "not to be pinned"])
+def test_an_up_while_a_rollback_is_prepared_does_no_harm(shop: Shop, pin: bool) -> None:
+    if not pin:
+        (shop.folder / "compose.override.yml").write_text("services: {web: {environment: {MINE: 'yes'}}}")
+        shop.up()
+    before = shop.web()["Id"]
+    assert shop("prepare")["state"] == "planned"
+    shop.up()
+    assert shop.web()["Id"] == before and shop.runs("web:1.1.0")
+    assert shop("swap")["state"] == "restored"
+    settled(shop, "web:1.0.0")
+
+
+@pytest.mark.parametrize("pin", [True, False], ids=["to be pinned", "not to be pinned"])
+def test_a_deploy_while_a_rollback_is_prepared_wins(shop: Shop, pin: bool) -> None:
+    if not pin:
+        (shop.folder / "compose.override.yml").write_text("services: {web: {environment: {MINE: 'yes'}}}")
+        shop.up()
+    assert shop("prepare")["state"] == "planned"
+    shop.says("web:moves")
+    shop.up()
+    assert shop("swap")["kind"] == "mismatch"
+    shop("discard")
+    settled(shop, "web:moves")

@@ -946,6 +946,8 @@ UNDO_STEPS = (STOP_NEW, PARK_NEW, RETURN_OLD, RELEASE_OLD, START_OLD, REMOVE_NEW
 class Swap:
     """One host's work on one container, for one plan."""
 
+    images_only = False  # prepare makes images and tags ready, and leaves the replacement to the swap
+
     def __init__(self, engine, memory, plan, check_mode):
         self.engine, self.memory, self.plan, self.check_mode = engine, memory, plan, check_mode
         self.name = plan["container"]
@@ -1112,6 +1114,8 @@ class Swap:
         image = self.target_here()
         made = self.tag_backup(old, old_image)
         reference = self.readable(image, repository(old, old_image))
+        if self.images_only:
+            return made
         body, others, leave = self.wanted(old, old_image, reference)
         mark = fingerprint([old["Id"], body, others, leave])
         facts = self.memory.facts
@@ -1549,6 +1553,18 @@ class ComposeSwap(Swap):
         return Project(labels, unit["project"], unit["service"])
 
     # -- the replacement
+
+    def expected_container(self):
+        old, image = Swap.expected_container(self)
+        self.project(old)
+        return old, image
+
+    def prepare(self):
+        """As ``Swap``, but for the replacement: an ``up`` of the project would take a second container with the service's
+        labels for its own, even one that was only created, and start, rename or remove the wrong one of the two.
+        """
+        self.images_only = True
+        return Swap.prepare(self)
 
     def wanted(self, old, old_image, reference):
         body, others, leave = Swap.wanted(self, old, old_image, reference)
