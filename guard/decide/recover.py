@@ -9,16 +9,17 @@ from collections.abc import Mapping
 
 from guard.model import HostFacts, HostPlan, HostResult, HostState, Plan
 
+PINNED = "its Compose project pins what was restored; `guard snapshot`, before the next deploy, takes the pin out"
+
 
 def observed(plan: HostPlan, facts: HostFacts, known: HostResult | None) -> HostResult:
     """How one host stands. PLANNED: still to be done. A host that could not be looked at is UNREACHABLE."""
     backup = known.backup_tag if known else None
     downtime = known.downtime_s if known else None
+    notice = known.notice if known else None
 
-    def result(state: HostState, error: str | None = None) -> HostResult:
-        return HostResult(
-            plan.host, state, plan.from_, plan.to, backup, downtime, error, known.notice if known else None
-        )
+    def result(state: HostState, error: str | None = None, pinned: str | None = None) -> HostResult:
+        return HostResult(plan.host, state, plan.from_, plan.to, backup, downtime, error, notice or pinned)
 
     if facts.unreachable:
         return result(HostState.UNREACHABLE, facts.problem)
@@ -30,7 +31,7 @@ def observed(plan: HostPlan, facts: HostFacts, known: HostResult | None) -> Host
         return result(HostState.UNCHANGED)
     running = facts.running
     if running is not None and running.image.image_id == plan.to.image_id and running.status == "running":
-        return result(HostState.RESTORED)
+        return result(HostState.RESTORED, pinned=PINNED if running.pin else None)
     expected = {plan.to.image_id, plan.from_.image_id if plan.from_ else ""}
     if running is not None and running.image.image_id not in expected:
         return result(

@@ -24,7 +24,7 @@ from guard.model import (
 )
 from guard.report.documents import gate_document
 from guard.schedule import Schedule, ScheduledTarget, one_round
-from guard.service import ledger
+from guard.service import ledger, pins
 from guard.service.arming import Arming
 from guard.service.counting import Counters, Recorder, log_observation
 from guard.service.events import Event, Kind
@@ -70,6 +70,7 @@ class GateRun:
             {key: target.thresholds.failure for key, target in self._targets.items()},
         )
         self._progress = judge.start(self._targets, session.clock.monotonic())
+        self._pinned: list[str] = []
 
     async def run(self) -> Gate:
         """Interrupted after SIGINT or SIGTERM, with everything recorded. LeaseHeld before anything is done."""
@@ -99,6 +100,9 @@ class GateRun:
             facts = await look(self._session, bound)
             for image in await ledger.called_out(self._session, name, facts):
                 self._session.log.warning("this release was rejected before", service=name, image=image)
+            for pinned in pins.told(name, facts):
+                self._session.log.warning(pinned)
+                self._pinned.append(pinned)
             found[name] = await ledger.record(
                 self._session,
                 name,
@@ -202,7 +206,8 @@ class GateRun:
                     return await self._record(gate, GateOutcome.NOT_ROLLED_BACK, taken, ())
                 for name, release in releases.items():
                     await self._good(name, release, gate)
-                return await self._record(gate, GateOutcome.HEALTHY, decision.reason, ())
+                reason = "; but ".join([decision.reason, *self._pinned])
+                return await self._record(gate, GateOutcome.HEALTHY, reason, ())
             case judge.Verdict.INCONCLUSIVE:
                 return await self._record(gate, GateOutcome.INCONCLUSIVE, decision.reason, ())
             case judge.Verdict.FAILED:

@@ -1146,6 +1146,8 @@ UNDO_STEPS = (STOP_NEW, PARK_NEW, RETURN_OLD, RELEASE_OLD, START_OLD, REMOVE_NEW
 class Swap(Work):
     """One host's work on one container, for one plan."""
 
+    images_only = False  # prepare makes images and tags ready, and leaves the replacement to the swap
+
     def __init__(self, engine, memory, plan, check_mode):
         Work.__init__(self, engine, memory, plan, check_mode)
         self.current = self.next = self.previous = self.spare = None
@@ -1289,6 +1291,8 @@ class Swap(Work):
         image = self.target_here()
         made = self.tag_backup(old, old_image)
         reference = self.readable(image, repository(old, old_image))
+        if self.images_only:
+            return made
         body, others, leave = self.wanted(old, old_image, reference)
         mark = fingerprint([old["Id"], body, others, leave])
         facts = self.memory.facts
