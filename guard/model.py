@@ -57,7 +57,9 @@ class Phase(StrEnum):
     PREPARING = "preparing"
     SWAPPING = "swapping"
     VERIFYING = "verifying"
+    REVERTING = "reverting"  # a host failed, and those that were restored are put back; a crash is resumed as this
     ENDED = "ended"
+    REVERTED = "reverted"  # ended, after everything was put back; a host that was out of reach is to follow
     LOST = "lost"  # the run vanished without a result: hosts must be observed before anything is decided
 
 

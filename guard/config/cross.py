@@ -85,8 +85,6 @@ def _unsupported(service: ServiceConfig) -> Iterator[Finding]:
         yield ("compose",), f"a Compose service {_NOT_YET}; name its container with container:"
     if service.swarm is not None:
         yield ("swarm",), f"a Swarm service {_NOT_YET}"
-    if service.rollback.on_batch_failure == "revert":
-        yield ("rollback", "on_batch_failure"), f"revert {_NOT_YET}: expected stop or continue"
 
 
 def _places(service: ServiceConfig, *, inventory: bool) -> Iterator[Finding]:

@@ -49,7 +49,7 @@ class RollbackConfig(_Frozen):
     ] = ("100%",)
     on_batch_failure: Annotated[
         Literal["stop", "continue", "revert"],
-        Field(description="After a batch in which a host failed. `revert` is not supported by this version."),
+        Field(description="After a batch in which a host failed; revert: stop, and put back what was restored."),
     ] = "stop"
     verify_for: Annotated[
         fields.Seconds, Field(description="The service's checks must hold for this long after the swap.")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from guard.errors import GuardError, StateError
@@ -19,18 +20,46 @@ from guard.service.session import Bound, Session, new_id
 _FINAL = frozenset(HostState) - {HostState.PLANNED}
 
 
-async def execute(session: Session, bound: Bound, rollback: Rollback, plan: Plan) -> dict[str, HostResult]:
-    """Run the plan's playbook on the hosts of its batches. Returns their results; never raises for what a host did."""
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What one run of a rollback is for. ``name`` sets its run ID and plan file apart; ``phases``: it moves the journal
+    on by itself; ``wait_healthy`` False: what is put back need only run, for it was not healthy before either."""
+
+    entry: str = "restore"
+    name: str = ""
+    phases: bool = True
+    wait_healthy: bool = True
+
+
+FORWARD = Errand()
+BACK = Errand(name="-back", phases=False, wait_healthy=False)
+DISCARD = Errand("discard", "-discard", phases=False)
+
+Told = Callable[[HostResult], HostResult]
+
+
+async def execute(
+    session: Session,
+    bound: Bound,
+    rollback: Rollback,
+    plan: Plan,
+    errand: Errand = FORWARD,
+    told: Told | None = None,
+) -> dict[str, HostResult]:
+    """Run the plan's playbook on the hosts of its batches. Returns their results; never raises for what a host did.
+
+    ``told``: how a result reads in the record, where that is not as the run says it.
+    """
     installed = session.catalog.exactly(plan.playbook)
     names = tuple(host for batch in plan.batches for host in batch)
     hosts = tuple(host for host in bound.hosts if host.name in names)
     spec = RunSpec(
         folder=run_folder(session.state_dir, rollback.id, _next_run(session.state_dir, rollback.id)),
         playbook=installed,
-        entry="restore",
+        entry=errand.entry,
         hosts=hosts,
         variables={
-            "guard_plans": {h.name: _host_plan(session, bound, h, rollback, plan) for h in hosts},
+            "guard_plans": {h.name: _host_plan(session, bound, h, rollback, plan, errand) for h in hosts},
             "guard_batches": [len(batch) for batch in plan.batches],
             "guard_on_batch_failure": plan.on_batch_failure,
         },
@@ -39,14 +68,18 @@ async def execute(session: Session, bound: Bound, rollback: Rollback, plan: Plan
         timeout_s=_longest(bound, plan),
     )
     artifacts = spec.folder.parent
-    await asyncio.to_thread(session.store.set_phase, rollback.id, Phase.CLAIMED, str(artifacts))
-    await asyncio.to_thread(_write_plan, artifacts, rollback, plan)
-    await asyncio.to_thread(session.store.set_phase, rollback.id, Phase.PREPARING)
+    if errand.phases:
+        await asyncio.to_thread(session.store.set_phase, rollback.id, Phase.CLAIMED, str(artifacts))
+    await asyncio.to_thread(_write_plan, artifacts, rollback, plan, errand)
+    if errand.phases:
+        await asyncio.to_thread(session.store.set_phase, rollback.id, Phase.PREPARING)
     handle = await start(spec)
+    as_told = told or _as_it_is
     arrived: asyncio.Queue[HostResult | None] = asyncio.Queue()
-    recording = asyncio.create_task(_record_as_they_come(session, rollback, arrived))
+    recording = asyncio.create_task(_record_as_they_come(session, rollback, arrived, errand))
     try:
-        results = dict(await handle.wait(arrived.put_nowait))
+        found = await handle.wait(lambda result: arrived.put_nowait(as_told(result)))
+        results = {host: as_told(result) for host, result in found.items()}
     finally:
         arrived.put_nowait(None)
         await recording
@@ -55,17 +88,23 @@ async def execute(session: Session, bound: Bound, rollback: Rollback, plan: Plan
     return results
 
 
-async def adopt_run(session: Session, rollback: Rollback) -> None:
+def _as_it_is(result: HostResult) -> HostResult:
+    return result
+
+
+async def adopt_run(session: Session, rollback: Rollback) -> dict[str, HostResult]:
     """Wait for a run that an earlier guard started and that is still alive, and put its results on record.
 
-    What it did is not taken from its word: the caller looks at the hosts afterwards.
+    What it did is not taken from its word: the caller looks at the hosts afterwards. Returns what is certain of it.
+    A run that puts back speaks in terms of its own: it is only waited for.
     """
     if rollback.artifacts is None:
-        return
+        return {}
     runs = sorted(Path(rollback.artifacts).glob("run-*"), key=lambda run: int(run.name.removeprefix("run-")))
     if not runs:
-        return
+        return {}
     found = await adopt(runs[-1])
+    lost = isinstance(found, Lost)
     if isinstance(found, RunHandle):
         session.log.info("the run is still alive: waiting for it", run=str(runs[-1]))
         results = await found.wait(lambda _: None)
@@ -73,9 +112,13 @@ async def adopt_run(session: Session, rollback: Rollback) -> None:
         results = found.hosts
         if isinstance(found, Lost):
             session.log.warning("the run left no result: the hosts are looked at", run=str(runs[-1]))
-            await asyncio.to_thread(session.store.set_phase, rollback.id, Phase.LOST)
+            if rollback.phase is not Phase.REVERTING:
+                await asyncio.to_thread(session.store.set_phase, rollback.id, Phase.LOST)
+    if rollback.phase is Phase.REVERTING:
+        return {}
     for result in results.values():
         await asyncio.to_thread(session.store.record_host, rollback.id, result)
+    return {h: r for h, r in results.items() if not lost or r.state is not HostState.FAILED}
 
 
 async def pin(session: Session, bound: Bound, images: Mapping[str, Image], lease: Lease) -> dict[str, HostResult]:
@@ -108,7 +151,9 @@ async def pin(session: Session, bound: Bound, images: Mapping[str, Image], lease
     return dict(await handle.wait(lambda _: None))
 
 
-def _host_plan(session: Session, bound: Bound, host: Host, rollback: Rollback, plan: Plan) -> dict[str, object]:
+def _host_plan(
+    session: Session, bound: Bound, host: Host, rollback: Rollback, plan: Plan, errand: Errand
+) -> dict[str, object]:
     wanted = plan.hosts[host.name]
     if wanted.to is None:
         raise GuardError(f"{host.name} is in a batch without a target")
@@ -116,7 +161,7 @@ def _host_plan(session: Session, bound: Bound, host: Host, rollback: Rollback, p
         "service": bound.name,
         "container": wanted.container,
         "engine": session.engine_address(bound, host),
-        "run_id": rollback.id,
+        "run_id": f"{rollback.id}{errand.name}",
         "fence": rollback.fence,
         "target": image_document(wanted.to),
         "expect_image_id": wanted.from_.image_id if wanted.from_ is not None else None,
@@ -124,6 +169,7 @@ def _host_plan(session: Session, bound: Bound, host: Host, rollback: Rollback, p
         "health_timeout_s": bound.config.rollback.health_timeout,
         "stop_timeout_s": None,
         "force": False,
+        **({} if errand.wait_healthy else {"wait_healthy": False}),
     }
 
 
@@ -132,14 +178,17 @@ def _longest(bound: Bound, plan: Plan) -> float:
     return 900.0 + len(plan.batches) * (bound.config.rollback.health_timeout * 2 + 60.0)
 
 
-async def _record_as_they_come(session: Session, rollback: Rollback, arrived: asyncio.Queue[HostResult | None]) -> None:
-    swapping, rollback_id, service = False, rollback.id, rollback.service
+async def _record_as_they_come(
+    session: Session, rollback: Rollback, arrived: asyncio.Queue[HostResult | None], errand: Errand
+) -> None:
+    swapping, rollback_id, service = not errand.phases, rollback.id, rollback.service
     while (result := await arrived.get()) is not None:
         if result.state in _FINAL and not swapping:
             swapping = True
             await asyncio.to_thread(session.store.set_phase, rollback_id, Phase.SWAPPING)
         await asyncio.to_thread(session.store.record_host, rollback_id, result)
-        session.tell(Event(Kind.HOST, service, result.error or "", host=result))
+        if errand is not DISCARD:
+            session.tell(Event(Kind.HOST, service, result.error or "", host=result))
         session.log.info("host", id=rollback_id, host=result.host, state=result.state.value, error=result.error)
 
 
@@ -148,7 +197,7 @@ def _next_run(state_dir: Path, rollback_id: str) -> str:
     return f"run-{len(list(folder.glob('run-*'))) + 1}" if folder.is_dir() else "run-1"
 
 
-def _write_plan(artifacts: Path, rollback: Rollback, plan: Plan) -> None:
+def _write_plan(artifacts: Path, rollback: Rollback, plan: Plan, errand: Errand) -> None:
     """The plan as decided, readable without the store."""
     document = {
         "rollback": rollback_document(rollback),
@@ -160,7 +209,7 @@ def _write_plan(artifacts: Path, rollback: Rollback, plan: Plan) -> None:
     try:
         artifacts.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         artifacts.mkdir(mode=0o700, exist_ok=True)
-        descriptor = os.open(artifacts / "plan.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        descriptor = os.open(artifacts / f"plan{errand.name}.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(document, file, indent=2)
     except OSError as error:

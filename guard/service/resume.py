@@ -9,12 +9,14 @@ import asyncio
 from dataclasses import replace
 
 from guard.decide.recover import left_to_do, narrowed, observed
+from guard.decide.revert import goes_back
 from guard.decide.target import Wish, choose
 from guard.errors import GuardError
 from guard.model import HostFacts, HostPlan, HostState, Lease, Phase, Plan, Release, Rollback, RollbackOutcome
 from guard.service.execute import adopt_run
 from guard.service.look import look
-from guard.service.rollback import carry_out
+from guard.service.revert import because, take_back
+from guard.service.rollback import carry_out, end_taken_back
 from guard.service.session import Bound, Session
 from guard.service.stop import Stop
 
@@ -43,12 +45,18 @@ async def resume(session: Session, bound: Bound, rollback: Rollback, lease: Leas
     if plan is None:
         raise GuardError(f"rollback {rollback.id} has no plan on record, so it cannot be resumed")
     session.log.warning("resuming a rollback", service=bound.name, id=rollback.id, phase=rollback.phase.value)
-    await adopt_run(session, rollback)
+    certain = dict(rollback.hosts) | await adopt_run(session, rollback)
+    current = replace(rollback, fence=lease.fence)
+    if goes_back(rollback, plan, certain):
+        known = await take_back(session, bound, current, plan, certain, because(certain, plan))
+        return await end_taken_back(session, bound, current, known)
     await asyncio.to_thread(store.set_phase, rollback.id, Phase.CLAIMED)
     here = bound.narrowed(frozenset(plan.hosts))
     releases = await asyncio.to_thread(store.releases, bound.name)
     facts = await look(session, here, releases)
     plan = _with_targets(plan, facts, bound, releases)
+    if rollback.ended_at is not None and plan.on_batch_failure == "revert":
+        plan = replace(plan, on_batch_failure="stop")  # the others were verified long since: one late host moves nobody
     results = {
         host: observed(host_plan, facts.get(host, _gone(host_plan)), rollback.hosts.get(host))
         for host, host_plan in plan.hosts.items()
@@ -57,7 +65,7 @@ async def resume(session: Session, bound: Bound, rollback: Rollback, lease: Leas
         await asyncio.to_thread(store.record_host, rollback.id, result)
     todo = tuple(h for h in left_to_do(results) if results[h].state is not HostState.UNREACHABLE)
     going = narrowed(plan, todo) if todo else narrowed(plan, ())
-    current = replace(rollback, hosts=results, fence=lease.fence)
+    current = replace(current, hosts=results)
     return await carry_out(session, bound, current, _all_batched(going, todo), stop)
 
 

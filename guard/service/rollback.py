@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from guard.decide.outcome import outcome_of, summary
 from guard.decide.plan import resolve_batches
 from guard.decide.policy import PolicyFacts, ask_all, vetoes
+from guard.decide.revert import hosts_to_change, is_due
 from guard.decide.target import Wish, bad_images, choose
 from guard.errors import GuardError
 from guard.model import (
@@ -34,6 +35,7 @@ from guard.service.events import Event, Kind
 from guard.service.execute import execute
 from guard.service.ledger import settle
 from guard.service.look import look
+from guard.service.revert import because, clean_up, take_back
 from guard.service.session import Bound, Session, new_id
 from guard.service.stop import Stop
 from guard.service.verify import verify
@@ -121,23 +123,61 @@ async def decide(session: Session, bound: Bound, order: Order) -> Decided:
 
 async def carry_out(session: Session, bound: Bound, rollback: Rollback, plan: Plan, stop: Stop) -> Rollback:
     """Run the plan, verify, settle the ledger and end the record. Also what ``resume`` calls with a narrowed plan."""
-    store = session.store
     known = dict(rollback.hosts)
-    todo = [host for batch in plan.batches for host in batch]
-    if todo:
+    if hosts_to_change(plan):
         known |= await execute(session, bound, rollback, plan)
+        if is_due(plan, known):
+            stored = await asyncio.to_thread(session.store.plan, rollback.id) or plan
+            whole = replace(plan, batches=stored.batches, hosts={**stored.hosts, **plan.hosts})  # also when resumed
+            known = await take_back(session, bound, rollback, whole, known, because(known, plan))
+            return await end_taken_back(session, bound, rollback, known)
+        known = await clean_up(session, bound, rollback, plan, known)
+    return await verify_and_end(session, bound, rollback, known, stop, changed=bool(hosts_to_change(plan)))
+
+
+async def verify_and_end(
+    session: Session, bound: Bound, rollback: Rollback, known: Mapping[str, HostResult], stop: Stop, *, changed: bool
+) -> Rollback:
+    """The full check set decides; then the ledger, and the end of the record."""
+    store = session.store
     done = frozenset(h for h, r in known.items() if r.state in (HostState.RESTORED, HostState.UNCHANGED))
     verified, told = False, "nothing was restored, so there was nothing to verify"
     if done:
         await asyncio.to_thread(store.set_phase, rollback.id, Phase.VERIFYING)
-        how_long = f"for {bound.config.rollback.verify_for:g} s" if todo else "once, for nothing had to be changed"
+        how_long = f"for {bound.config.rollback.verify_for:g} s" if changed else "once, for nothing had to be changed"
         session.tell(Event(Kind.VERIFYING, bound.name, f"the same checks, {how_long}"))
-        verified, told = await verify(session, bound.narrowed(done), bool(todo), stop)
+        verified, told = await verify(session, bound.narrowed(done), changed, stop)
     outcome = outcome_of(known, verified)
-    reason = f"{rollback.reason}; {summary(known)}; {told}"
     await settle(session, bound, rollback, known, outcome, verified)
+    return await _end(session, bound, rollback, known, (outcome, verified, told, Phase.ENDED))
+
+
+async def end_taken_back(
+    session: Session, bound: Bound, rollback: Rollback, known: Mapping[str, HostResult]
+) -> Rollback:
+    """The release that runs again stays rejected when it had failed its threshold; what was not proven is not called
+    good, and an operator's wish that came to nothing rejects nothing."""
+    outcome = RollbackOutcome.FAILED
+    if rollback.trigger is Trigger.THRESHOLD:
+        await settle(session, bound, rollback, known, outcome, False)
+    told = "taken back: not verified, for what runs is what ran before"
+    return await _end(session, bound, rollback, known, (outcome, False, told, Phase.REVERTED))
+
+
+async def _end(
+    session: Session,
+    bound: Bound,
+    rollback: Rollback,
+    known: Mapping[str, HostResult],
+    how: tuple[RollbackOutcome, bool, str, Phase],
+) -> Rollback:
+    store = session.store
+    outcome, verified, told, phase = how
+    reason = f"{rollback.reason}; {summary(known)}; {told}"
     ended = session.clock.now()
-    await asyncio.to_thread(store.end_rollback, rollback.id, outcome, verified=verified, reason=reason, ended_at=ended)
+    await asyncio.to_thread(
+        store.end_rollback, rollback.id, outcome, verified=verified, reason=reason, ended_at=ended, phase=phase
+    )
     level = logging.INFO if outcome is RollbackOutcome.RESTORED else logging.ERROR
     session.log.log(
         level, "rollback ended", service=bound.name, id=rollback.id, outcome=outcome.value, hosts=summary(known)

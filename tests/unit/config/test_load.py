@@ -144,7 +144,6 @@ ERRORS = [
     (one(service="depends_on: [web]"), 3, "services[0].depends_on[0]", "cannot depend on itself"),
     (one(service="compose: {project: a, service: b}"), 3, "services[0].compose", "not supported by this version"),
     (one(service="swarm: {service: b}"), 3, "services[0].swarm", "not supported by this version"),
-    (one(service="rollback: {on_batch_failure: revert}"), 3, "services[0].rollback.on_batch_failure", "not supported"),
     (one(service="rollback: {batches: [2, 1]}"), 3, "services[0].rollback.batches", "that grow"),
     (one(service="rollback: {batches: []}"), 3, "services[0].rollback.batches", "got an empty list"),
     (one(service="rollback: {playbook: container}"), 3, "services[0].rollback.playbook", "name@version"),
