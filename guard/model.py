@@ -224,6 +224,8 @@ class Plan:
     batches: tuple[tuple[str, ...], ...]
     hosts: Mapping[str, HostPlan]
     on_batch_failure: str = "stop"
+    group: tuple[str, ...] = ()  # the services it is rolled back together with, itself included, in order of the swaps
+    rejects: bool = True  # False: its release did not fail itself, and goes along with the others of the group
 
 
 @dataclass(frozen=True, slots=True)

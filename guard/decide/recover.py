@@ -6,6 +6,7 @@ Only the image seen running on a host decides. The journal says what was wanted,
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from guard.model import HostFacts, HostPlan, HostResult, HostState, Plan
 
@@ -46,11 +47,4 @@ def narrowed(plan: Plan, hosts: tuple[str, ...]) -> Plan:
     """The same plan for fewer hosts; empty batches vanish."""
     wanted = set(hosts)
     batches = tuple(kept for batch in plan.batches if (kept := tuple(h for h in batch if h in wanted)))
-    return Plan(
-        plan.service,
-        plan.playbook,
-        plan.backup_tag,
-        batches,
-        {host: p for host, p in plan.hosts.items() if host in wanted},
-        plan.on_batch_failure,
-    )
+    return replace(plan, batches=batches, hosts={host: p for host, p in plan.hosts.items() if host in wanted})

@@ -80,7 +80,7 @@ def fold(progress: Progress, event: Event, targets: Mapping[str, str]) -> dict[s
 
 
 def conclude(progress: Progress, ending: Ending, *, check: bool = False) -> dict[str, HostResult]:
-    """A result for every host. ``check``: it was a dry run, so ``planned`` is how a host may end."""
+    """A result for every host. ``check``: nothing was to be swapped, so ``planned`` is how a host may end."""
     trouble = any(_is_trouble(one.final) for one in progress.values())
     return {host: _conclude(one, ending, trouble, check) for host, one in progress.items()}
 

@@ -96,7 +96,8 @@ class RunSpec:
     ``folder`` is new and lies below ``<state>/runs`` (see ``run_folder``). ``variables`` reach the playbook as extra
     variables, as data. ``targets`` are the image IDs the hosts are to run in the end; a result that names another image
     is a failure. ``secrets`` are masked wherever they turn up; values of secret-looking variables are masked anyway.
-    ``forks`` None: as many as fit this machine. ``check``: Ansible's check mode.
+    ``forks`` None: as many as fit this machine. ``check``: Ansible's check mode. ``prepares``: the run ends before the
+    swap, so ``planned`` is how a host may end.
     """
 
     folder: Path
@@ -109,6 +110,7 @@ class RunSpec:
     forks: int | None = None
     timeout_s: float = 1800.0
     check: bool = False
+    prepares: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,7 @@ class Asked:
     timeout_s: float
     check: bool
     scratch: Path
+    prepares: bool = False
 
 
 def run_folder(state_dir: Path, rollback_id: str, run: str) -> Path:
@@ -170,6 +173,7 @@ def fill(spec: RunSpec) -> Asked:
         timeout_s=spec.timeout_s,
         check=spec.check,
         scratch=scratch,
+        prepares=spec.prepares,
     )
     try:
         _copy_playbook(spec)
@@ -205,6 +209,7 @@ def read_asked(folder: Path) -> Asked:
             timeout_s=said["timeout_s"],
             check=said["check"],
             scratch=Path(said["scratch"]),
+            prepares=said.get("prepares", False),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StateError(
@@ -349,6 +354,7 @@ def _document(spec: RunSpec, asked: Asked, redactor: Redactor) -> dict[str, obje
         "forks": asked.forks,
         "timeout_s": asked.timeout_s,
         "check": asked.check,
+        "prepares": asked.prepares,
         "scratch": str(asked.scratch),
     }
 

@@ -33,6 +33,7 @@ class Errand:
 
 FORWARD = Errand()
 BACK = Errand(name="-back", phases=False, wait_healthy=False)
+PREPARE = Errand("prepare")
 DISCARD = Errand("discard", "-discard", phases=False)
 
 Told = Callable[[HostResult], HostResult]
@@ -62,10 +63,12 @@ async def execute(
             "guard_plans": {h.name: _host_plan(session, bound, h, rollback, plan, errand) for h in hosts},
             "guard_batches": [len(batch) for batch in plan.batches],
             "guard_on_batch_failure": plan.on_batch_failure,
+            **({"guard_prepare_alone": True} if errand is PREPARE else {}),
         },
         targets={name: to.image_id for name in names if (to := plan.hosts[name].to) is not None and to.image_id},
         secrets=tuple(session.config.secrets),
         timeout_s=_longest(bound, plan),
+        prepares=errand is PREPARE,
     )
     artifacts = spec.folder.parent
     if errand.phases:
@@ -181,13 +184,14 @@ def _longest(bound: Bound, plan: Plan) -> float:
 async def _record_as_they_come(
     session: Session, rollback: Rollback, arrived: asyncio.Queue[HostResult | None], errand: Errand
 ) -> None:
-    swapping, rollback_id, service = not errand.phases, rollback.id, rollback.service
+    rollback_id, service = rollback.id, rollback.service
+    swapping = errand is not FORWARD
     while (result := await arrived.get()) is not None:
         if result.state in _FINAL and not swapping:
             swapping = True
             await asyncio.to_thread(session.store.set_phase, rollback_id, Phase.SWAPPING)
         await asyncio.to_thread(session.store.record_host, rollback_id, result)
-        if errand is not DISCARD:
+        if errand in (FORWARD, BACK) or result.state is HostState.FAILED:
             session.tell(Event(Kind.HOST, service, result.error or "", host=result))
         session.log.info("host", id=rollback_id, host=result.host, state=result.state.value, error=result.error)
 

@@ -14,6 +14,8 @@ from guard.decide.target import Wish, choose
 from guard.errors import GuardError
 from guard.model import HostFacts, HostPlan, HostState, Lease, Phase, Plan, Release, Rollback, RollbackOutcome
 from guard.service.execute import adopt_run
+from guard.service.group import resume_together
+from guard.service.leases import held
 from guard.service.look import look
 from guard.service.revert import because, take_back
 from guard.service.rollback import carry_out, end_taken_back
@@ -38,6 +40,18 @@ def _unreachable(rollback: Rollback) -> bool:
     return any(result.state is HostState.UNREACHABLE for result in rollback.hosts.values())
 
 
+async def finish(session: Session, bound: Bound, rollback: Rollback, stop: Stop) -> tuple[Rollback, ...]:
+    """Finish one rollback under a lease of its own; one that belongs to a group is finished with its group.
+
+    LeaseHeld when another guard is at it.
+    """
+    plan = await asyncio.to_thread(session.store.plan, rollback.id)
+    if plan is not None and plan.group and rollback.ended_at is None:
+        return await resume_together(session, rollback, plan.group, stop)
+    async with held(session, [bound.name]) as leases:
+        return (await resume(session, bound, rollback, leases[bound.name], stop),)
+
+
 async def resume(session: Session, bound: Bound, rollback: Rollback, lease: Lease, stop: Stop) -> Rollback:
     """Finish one rollback under a lease the caller holds. Its record stays one record."""
     store = session.store
@@ -49,7 +63,7 @@ async def resume(session: Session, bound: Bound, rollback: Rollback, lease: Leas
     current = replace(rollback, fence=lease.fence)
     if goes_back(rollback, plan, certain):
         known = await take_back(session, bound, current, plan, certain, because(certain, plan))
-        return await end_taken_back(session, bound, current, known)
+        return await end_taken_back(session, bound, current, plan, known)
     await asyncio.to_thread(store.set_phase, rollback.id, Phase.CLAIMED)
     here = bound.narrowed(frozenset(plan.hosts))
     releases = await asyncio.to_thread(store.releases, bound.name)

@@ -45,7 +45,11 @@ _TOUCHED = (RollbackOutcome.RESTORED, RollbackOutcome.PARTIAL, RollbackOutcome.F
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Why and how a rollback is asked for. ``failing``: hosts with a failed target of their own."""
+    """Why and how a rollback is asked for. ``failing``: hosts with a failed target of their own.
+
+    ``together``: the services that are rolled back with it or not at all. ``blamed`` False: this one has not failed
+    itself; ``stays``: and nothing was deployed to it since it was recorded as healthy, so there is nothing to undo.
+    """
 
     trigger: Trigger
     reason: str
@@ -57,6 +61,9 @@ class Order:
     critical_services: int = 1
     critical_failing: int = 1
     gate_id: str | None = None
+    together: tuple[str, ...] = ()
+    blamed: bool = True
+    stays: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +87,23 @@ class Decided:
 async def roll_back(session: Session, bound: Bound, order: Order, lease: Lease, stop: Stop) -> Rollback:
     """Carry out one rollback under a lease the caller holds and renews. Never raises for what a host did."""
     decided = await decide(session, bound, order)
-    rollback = _record(session, bound, order, decided, lease)
+    rollback = new_record(session, bound, order, decided, lease)
     if not decided.allowed:
-        return await _refuse(session, rollback, decided)
-    await asyncio.to_thread(session.store.begin_rollback, rollback, decided.plan, _key(rollback))
-    session.log.info("rollback started", service=bound.name, id=rollback.id, reason=order.reason)
-    todo = sum(len(batch) for batch in decided.plan.batches)
-    session.tell(
-        Event(Kind.ROLLBACK_STARTED, bound.name, f"{order.reason}; {todo} of {len(bound.hosts)} hosts to change")
-    )
+        outcome = RollbackOutcome.DRY_RUN if decided.refusing == {"dry_run"} else RollbackOutcome.REFUSED
+        said = "; ".join(f"{answer.rule}: {answer.sentence}" for answer in vetoes(decided.answers))
+        return await refuse(session, rollback, decided.plan, outcome, said)
+    await begin(session, bound, rollback, decided.plan)
     return await carry_out(session, bound, rollback, decided.plan, stop)
+
+
+async def begin(session: Session, bound: Bound, rollback: Rollback, plan: Plan) -> None:
+    """The intent is durable when this returns."""
+    await asyncio.to_thread(session.store.begin_rollback, rollback, plan, _key(rollback))
+    session.log.info("rollback started", service=bound.name, id=rollback.id, reason=rollback.reason)
+    todo = len(hosts_to_change(plan))
+    session.tell(
+        Event(Kind.ROLLBACK_STARTED, bound.name, f"{rollback.reason}; {todo} of {len(bound.hosts)} hosts to change")
+    )
 
 
 async def decide(session: Session, bound: Bound, order: Order) -> Decided:
@@ -100,7 +114,7 @@ async def decide(session: Session, bound: Bound, order: Order) -> Decided:
     automatic = _last_touching(tuple(r for r in past if r.trigger is Trigger.THRESHOLD))
     facts = await look(session, bound, releases, order.to)
     plans = _plans(bound, order, facts, releases, last)
-    plan = _plan(session, bound, plans)
+    plan = _plan(session, bound, order, plans)
     now = session.clock.now()
     policy = PolicyFacts(
         service=bound.name,
@@ -130,13 +144,20 @@ async def carry_out(session: Session, bound: Bound, rollback: Rollback, plan: Pl
             stored = await asyncio.to_thread(session.store.plan, rollback.id) or plan
             whole = replace(plan, batches=stored.batches, hosts={**stored.hosts, **plan.hosts})  # also when resumed
             known = await take_back(session, bound, rollback, whole, known, because(known, plan))
-            return await end_taken_back(session, bound, rollback, known)
+            return await end_taken_back(session, bound, rollback, plan, known)
         known = await clean_up(session, bound, rollback, plan, known)
-    return await verify_and_end(session, bound, rollback, known, stop, changed=bool(hosts_to_change(plan)))
+    return await verify_and_end(session, bound, rollback, plan, known, stop, changed=bool(hosts_to_change(plan)))
 
 
 async def verify_and_end(
-    session: Session, bound: Bound, rollback: Rollback, known: Mapping[str, HostResult], stop: Stop, *, changed: bool
+    session: Session,
+    bound: Bound,
+    rollback: Rollback,
+    plan: Plan,
+    known: Mapping[str, HostResult],
+    stop: Stop,
+    *,
+    changed: bool,
 ) -> Rollback:
     """The full check set decides; then the ledger, and the end of the record."""
     store = session.store
@@ -148,19 +169,19 @@ async def verify_and_end(
         session.tell(Event(Kind.VERIFYING, bound.name, f"the same checks, {how_long}"))
         verified, told = await verify(session, bound.narrowed(done), changed, stop)
     outcome = outcome_of(known, verified)
-    await settle(session, bound, rollback, known, outcome, verified)
+    await settle(session, bound, rollback, known, outcome, verified, rejects=plan.rejects)
     return await _end(session, bound, rollback, known, (outcome, verified, told, Phase.ENDED))
 
 
 async def end_taken_back(
-    session: Session, bound: Bound, rollback: Rollback, known: Mapping[str, HostResult]
+    session: Session, bound: Bound, rollback: Rollback, plan: Plan, known: Mapping[str, HostResult], why: str = ""
 ) -> Rollback:
     """The release that runs again stays rejected when it had failed its threshold; what was not proven is not called
     good, and an operator's wish that came to nothing rejects nothing."""
     outcome = RollbackOutcome.FAILED
     if rollback.trigger is Trigger.THRESHOLD:
-        await settle(session, bound, rollback, known, outcome, False)
-    told = "taken back: not verified, for what runs is what ran before"
+        await settle(session, bound, rollback, known, outcome, False, rejects=plan.rejects)
+    told = "taken back: not verified, for what runs is what ran before" + (f" ({why})" if why else "")
     return await _end(session, bound, rollback, known, (outcome, False, told, Phase.REVERTED))
 
 
@@ -219,7 +240,11 @@ def _plans(
     )
     plans = {}
     for name, seen in facts.items():
-        if only_failing and name not in order.failing and seen.running is not None:
+        if order.stays and seen.running is not None:
+            image = seen.running.image
+            source = "nothing was deployed here since it was healthy"
+            plans[name] = HostPlan(name, seen.container, image, image, source=source)
+        elif only_failing and name not in order.failing and seen.running is not None:
             image = seen.running.image
             plans[name] = HostPlan(name, seen.container, image, image, source="none of its targets failed")
         else:
@@ -227,7 +252,7 @@ def _plans(
     return plans
 
 
-def _plan(session: Session, bound: Bound, plans: Mapping[str, HostPlan]) -> Plan:
+def _plan(session: Session, bound: Bound, order: Order, plans: Mapping[str, HostPlan]) -> Plan:
     config = bound.config.rollback
     todo = [host for host, plan in plans.items() if needs_work(plan)]
     return Plan(
@@ -236,7 +261,9 @@ def _plan(session: Session, bound: Bound, plans: Mapping[str, HostPlan]) -> Plan
         backup_tag=f"backup_{session.clock.now():%Y%m%d_%H%M%S}",
         batches=resolve_batches(config.batches, todo),
         hosts=dict(plans),
-        on_batch_failure=config.on_batch_failure,
+        on_batch_failure="revert" if order.together else config.on_batch_failure,
+        group=order.together,
+        rejects=order.blamed,
     )
 
 
@@ -255,7 +282,7 @@ def planned_result(plan: HostPlan) -> HostResult:
     return HostResult(plan.host, state, plan.from_, plan.to, error=plan.problem or None)
 
 
-def _record(session: Session, bound: Bound, order: Order, decided: Decided, lease: Lease) -> Rollback:
+def new_record(session: Session, bound: Bound, order: Order, decided: Decided, lease: Lease) -> Rollback:
     now = session.clock.now()
     return Rollback(
         id=new_id("rb", now),
@@ -284,19 +311,16 @@ def _key(rollback: Rollback) -> str:
     return f"{rollback.service}#{rollback.fence}#{rollback.trigger.value}#{','.join(images)}"
 
 
-async def _refuse(session: Session, rollback: Rollback, decided: Decided) -> Rollback:
-    """Deliberately nothing is done, and that is on record with the rules that said so."""
-    no = vetoes(decided.answers)
-    only_dry = all(answer.rule == "dry_run" for answer in no)
-    outcome = RollbackOutcome.DRY_RUN if only_dry else RollbackOutcome.REFUSED
-    said = "; ".join(f"{answer.rule}: {answer.sentence}" for answer in no)
+async def refuse(session: Session, rollback: Rollback, plan: Plan, outcome: RollbackOutcome, said: str) -> Rollback:
+    """Deliberately nothing is done, and that is on record with what said so."""
+    only_dry = outcome is RollbackOutcome.DRY_RUN
     reason = f"{rollback.reason}; {said}"
     hosts = {
         host: replace(r, state=HostState.SKIPPED) if r.state is HostState.PLANNED and not only_dry else r
         for host, r in rollback.hosts.items()
     }
     refused = replace(rollback, hosts=hosts)
-    await asyncio.to_thread(session.store.begin_rollback, refused, decided.plan, f"{rollback.id}#refused")
+    await asyncio.to_thread(session.store.begin_rollback, refused, plan, f"{rollback.id}#refused")
     ended = session.clock.now()
     await asyncio.to_thread(
         session.store.end_rollback, rollback.id, outcome, verified=False, reason=reason, ended_at=ended
