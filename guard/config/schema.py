@@ -38,6 +38,15 @@ class RetentionConfig(_Frozen):
     days: Annotated[fields.Count, Field(description="Artifacts older than this many days are deleted.")] = 90
 
 
+class HooksConfig(_Frozen):
+    """Task files of your own, run on each host around its swap."""
+
+    before: Annotated[fields.TaskFile | None, Field(description="Tasks right before a host's swap.")] = None
+    after: Annotated[
+        fields.TaskFile | None, Field(description="Tasks right after it, also when it failed: they undo `before`.")
+    ] = None
+
+
 class RollbackConfig(_Frozen):
     """How a service is rolled back."""
 
@@ -71,6 +80,7 @@ class RollbackConfig(_Frozen):
     health_timeout: Annotated[
         fields.PositiveSeconds, Field(description="How long a host waits for the restored container to be healthy.")
     ] = 60.0
+    hooks: Annotated[HooksConfig, Field(description="Task files run around each host's swap.")] = HooksConfig()
 
 
 class ComposeTarget(_Frozen):

@@ -152,6 +152,8 @@ def _failed(host: HostProgress, event: Event, said: HostResult | None) -> HostRe
         return replace(said, state=state, error=said.error or told)
     before = host.final or host.prepared or HostResult(host.host, HostState.FAILED)
     done = f"{before.state.value}, but then " if host.final and host.final.state in _GOOD else ""
+    if host.final and host.final.state is HostState.REVERTED:
+        done = f"reverted ({host.final.error}), and then "
     return replace(before, state=HostState.FAILED, error=_short(f"{done}task {event.task!r} failed: {told}"))
 
 

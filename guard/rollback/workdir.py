@@ -5,6 +5,7 @@
     <state>/runs/<rollback id>/<run>/
       run.json        what was asked for: playbook, version, digest, entry, hosts, variables (redacted), forks …
       playbook/       the playbook folder, the very bytes whose digest was verified
+      hooks/          the user's task files that ran around each swap; run.json has their SHA-256
       ansible.cfg     every setting that is not Ansible's default
       events.jsonl    redacted events as they came, one JSON object per line
       stdout.log      what ansible-playbook printed, redacted
@@ -39,10 +40,11 @@ import yaml
 from guard.errors import StateError, UsageError
 from guard.model import Host
 from guard.rollback.catalog import Installed
+from guard.rollback.hooks import Hook
 from guard.rollback.redact import Redactor, secrets_in
 
 RUN, LOCK, PID, RESULT = "run.json", "lock", "pid", "result.json"
-EVENTS, STDOUT, SHIM_LOG, HOSTS = "events.jsonl", "stdout.log", "shim.log", "hosts"
+EVENTS, STDOUT, SHIM_LOG, HOSTS, HOOKS = "events.jsonl", "stdout.log", "shim.log", "hosts", "hooks"
 INVENTORY, VARS, SECRETS, CONFIG, PLAYBOOK = "inventory.yml", "vars.yml", "secrets.json", "ansible.cfg", "playbook"
 PASSING = (INVENTORY, VARS, SECRETS)  # may hold secrets: gone when the run is over
 
@@ -97,7 +99,8 @@ class RunSpec:
     variables, as data. ``targets`` are the image IDs the hosts are to run in the end; a result that names another image
     is a failure. ``secrets`` are masked wherever they turn up; values of secret-looking variables are masked anyway.
     ``forks`` None: as many as fit this machine. ``check``: Ansible's check mode. ``prepares``: the run ends before the
-    swap, so ``planned`` is how a host may end.
+    swap, so ``planned`` is how a host may end. ``hooks`` run around each swap, with the user's own collections;
+    ``others`` are hosts they may delegate to.
     """
 
     folder: Path
@@ -111,6 +114,8 @@ class RunSpec:
     timeout_s: float = 1800.0
     check: bool = False
     prepares: bool = False
+    hooks: tuple[Hook, ...] = ()
+    others: tuple[Host, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +167,7 @@ def fill(spec: RunSpec) -> Asked:
         if not _VARIABLE.fullmatch(name):
             raise UsageError(f"{name!r} cannot name an Ansible variable")
     secrets = set(spec.secrets) | secrets_in(spec.variables)
-    for host in spec.hosts:
+    for host in (*spec.hosts, *spec.others):
         secrets |= secrets_in(host.variables)
     scratch = _scratch()
     asked = Asked(
@@ -177,10 +182,11 @@ def fill(spec: RunSpec) -> Asked:
     )
     try:
         _copy_playbook(spec)
-        write(spec.folder / INVENTORY, inventory_text(spec.hosts, scratch))
-        write(spec.folder / VARS, variables_text(spec.variables))
+        _copy_hooks(spec)
+        write(spec.folder / INVENTORY, inventory_text((*spec.hosts, *spec.others), scratch))
+        write(spec.folder / VARS, variables_text({**spec.variables, **_hook_variables(spec)}))
         write(spec.folder / SECRETS, json.dumps(sorted(secrets)))
-        write(spec.folder / CONFIG, config_text(scratch, asked.forks))
+        write(spec.folder / CONFIG, config_text(scratch, asked.forks, os.environ if spec.hooks else None))
         write(spec.folder / RUN, json.dumps(_document(spec, asked, Redactor(secrets)), indent=1))
     except OSError as error:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -195,6 +201,21 @@ def _copy_playbook(spec: RunSpec) -> None:
         for parent in reversed((root / path).relative_to(root).parents):
             (root / parent).mkdir(mode=0o700, exist_ok=True)  # parents=True would not give them this mode
         write(root / path, content)
+
+
+def _copy_hooks(spec: RunSpec) -> None:
+    if spec.hooks:
+        (spec.folder / HOOKS).mkdir(mode=0o700)
+    for hook in spec.hooks:
+        write(spec.folder / HOOKS / f"{hook.when}.yml", hook.content)
+
+
+def _hook_variables(spec: RunSpec) -> dict[str, object]:
+    """Without hooks none at all: the playbook then has no task for them."""
+    if not spec.hooks:
+        return {}
+    paths = {hook.when: str(spec.folder / HOOKS / f"{hook.when}.yml") for hook in spec.hooks}
+    return {"guard_hooks": paths, "guard_hosts": [host.name for host in spec.hosts]}
 
 
 def read_asked(folder: Path) -> Asked:
@@ -303,8 +324,23 @@ def _plain(value: object) -> object:
     return str(value).encode(errors="replace").decode()
 
 
-def config_text(scratch: Path, forks: int) -> str:
-    """The run's own ansible.cfg: the user's (and one in the current folder) is never read."""
+def _search_paths(scratch: Path, environ: Mapping[str, str] | None) -> str:
+    """Where modules and roles come from: nowhere but the playbook's folder; for hooks, where the user has them."""
+    if environ is None:
+        return (
+            f"collections_path = {scratch}/collections\ncollections_scan_sys_path = False\nroles_path = {scratch}/roles"
+        )
+    home = environ.get("ANSIBLE_HOME") or f"{environ.get('HOME') or Path('~').expanduser()}/.ansible"
+    shared = "/usr/share/ansible"
+    collections = environ.get("ANSIBLE_COLLECTIONS_PATH") or f"{home}/collections:{shared}/collections"
+    roles = environ.get("ANSIBLE_ROLES_PATH") or f"{home}/roles:{shared}/roles:/etc/ansible/roles"
+    lines = [f"collections_path = {collections}", "collections_scan_sys_path = True", f"roles_path = {roles}"]
+    return "\n".join(" ".join(line.splitlines()) for line in lines)
+
+
+def config_text(scratch: Path, forks: int, environ: Mapping[str, str] | None = None) -> str:
+    """The run's own ansible.cfg: the user's (and one in the current folder) is never read. ``environ``: the run has
+    hooks, which may need the collections and roles that this environment says."""
     return f"""\
 [defaults]
 forks = {forks}
@@ -320,9 +356,7 @@ inventory_unparsed_warning = False
 deprecation_warnings = False
 local_tmp = {scratch}/ansible
 fact_caching = memory
-collections_path = {scratch}/collections
-collections_scan_sys_path = False
-roles_path = {scratch}/roles
+{_search_paths(scratch, environ)}
 home = {scratch}/home
 internal_poll_interval = 0.001
 display_skipped_hosts = False
@@ -355,6 +389,7 @@ def _document(spec: RunSpec, asked: Asked, redactor: Redactor) -> dict[str, obje
         "timeout_s": asked.timeout_s,
         "check": asked.check,
         "prepares": asked.prepares,
+        "hooks": {hook.when: {"file": str(hook.path), "sha256": hook.sha256} for hook in spec.hooks},
         "scratch": str(asked.scratch),
     }
 

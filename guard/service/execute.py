@@ -12,11 +12,14 @@ from pathlib import Path
 from guard.errors import GuardError, StateError
 from guard.model import Host, HostPlan, HostResult, HostState, Image, Lease, Phase, Plan, Rollback
 from guard.report.documents import image_document, rollback_document
+from guard.rollback.hooks import Hook, read_hooks
+from guard.rollback.outcome import Ending
 from guard.rollback.run import Lost, RunHandle, adopt, start
 from guard.rollback.workdir import RunSpec, run_folder
 from guard.service.events import Event, Kind
 from guard.service.session import Bound, Session, new_id
 
+HOOK_ROOM_S = 600.0  # for each hook of a batch: a load balancer may take minutes to drain
 _FINAL = frozenset(HostState) - {HostState.PLANNED}
 
 
@@ -52,6 +55,7 @@ async def execute(
     ``told``: how a result reads in the record, where that is not as the run says it.
     """
     installed = session.catalog.exactly(plan.playbook)
+    hooks = hooks_of(bound) if errand in (FORWARD, BACK) else ()
     names = tuple(host for batch in plan.batches for host in batch)
     hosts = tuple(host for host in bound.hosts if host.name in names)
     spec = RunSpec(
@@ -69,6 +73,8 @@ async def execute(
         secrets=tuple(session.config.secrets),
         timeout_s=_longest(bound, plan),
         prepares=errand is PREPARE,
+        hooks=hooks,
+        others=_others(session, bound, hosts) if hooks else (),
     )
     artifacts = spec.folder.parent
     if errand.phases:
@@ -91,26 +97,49 @@ async def execute(
     return results
 
 
+def hooks_of(bound: Bound) -> tuple[Hook, ...]:
+    """The service's hooks as their files are now. ConfigError when one can't be used."""
+    config = bound.config.rollback.hooks
+    return read_hooks({"before": config.before, "after": config.after})
+
+
+def _others(session: Session, bound: Bound, hosts: tuple[Host, ...]) -> tuple[Host, ...]:
+    """The rest of the inventory: a hook may delegate to a load balancer."""
+    if bound.local:
+        return ()
+    names = {host.name for host in hosts}
+    return tuple(host for host in session.inventory.hosts("all") if host.name not in names)
+
+
 def _as_it_is(result: HostResult) -> HostResult:
     return result
 
 
-async def adopt_run(session: Session, rollback: Rollback) -> dict[str, HostResult]:
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """What is certain of a run's results; ``cut``: it did not come to its own end, so a hook may not have run."""
+
+    certain: Mapping[str, HostResult]
+    cut: bool = False
+
+
+async def adopt_run(session: Session, rollback: Rollback) -> Adopted:
     """Wait for a run that an earlier guard started and that is still alive, and put its results on record.
 
-    What it did is not taken from its word: the caller looks at the hosts afterwards. Returns what is certain of it.
-    A run that puts back speaks in terms of its own: it is only waited for.
+    What it did is not taken from its word: the caller looks at the hosts afterwards. A run that puts back speaks in
+    terms of its own: it is only waited for.
     """
     if rollback.artifacts is None:
-        return {}
+        return Adopted({})
     runs = sorted(Path(rollback.artifacts).glob("run-*"), key=lambda run: int(run.name.removeprefix("run-")))
     if not runs:
-        return {}
+        return Adopted({})
     found = await adopt(runs[-1])
     lost = isinstance(found, Lost)
     if isinstance(found, RunHandle):
         session.log.info("the run is still alive: waiting for it", run=str(runs[-1]))
         results = await found.wait(lambda _: None)
+        lost = found.result is None or found.result.ending is not Ending.FINISHED
     else:
         results = found.hosts
         if isinstance(found, Lost):
@@ -118,10 +147,10 @@ async def adopt_run(session: Session, rollback: Rollback) -> dict[str, HostResul
             if rollback.phase is not Phase.REVERTING:
                 await asyncio.to_thread(session.store.set_phase, rollback.id, Phase.LOST)
     if rollback.phase is Phase.REVERTING:
-        return {}
+        return Adopted({}, lost)
     for result in results.values():
         await asyncio.to_thread(session.store.record_host, rollback.id, result)
-    return {h: r for h, r in results.items() if not lost or r.state is not HostState.FAILED}
+    return Adopted({h: r for h, r in results.items() if not lost or r.state is not HostState.FAILED}, lost)
 
 
 async def pin(session: Session, bound: Bound, images: Mapping[str, Image], lease: Lease) -> dict[str, HostResult]:
@@ -178,7 +207,9 @@ def _host_plan(
 
 def _longest(bound: Bound, plan: Plan) -> float:
     """A run that has not ended by then is cancelled: room for a slow pull, and for every batch's health wait."""
-    return 900.0 + len(plan.batches) * (bound.config.rollback.health_timeout * 2 + 60.0)
+    hooks = bound.config.rollback.hooks
+    around = HOOK_ROOM_S * sum(hook is not None for hook in (hooks.before, hooks.after))
+    return 900.0 + len(plan.batches) * (bound.config.rollback.health_timeout * 2 + 60.0 + around)
 
 
 async def _record_as_they_come(

@@ -15,11 +15,11 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from guard.decide.recover import left_to_do, narrowed, observed
+from guard.decide.recover import left_to_do, narrowed, observed, still_restored
 from guard.decide.revert import goes_back, hosts_to_change
 from guard.errors import GuardError, UsageError
 from guard.model import HostFacts, HostResult, HostState, Lease, Plan, Rollback, RollbackOutcome
-from guard.service.execute import FORWARD, PREPARE, adopt_run, execute
+from guard.service.execute import FORWARD, PREPARE, Told, adopt_run, execute, hooks_of
 from guard.service.leases import held
 from guard.service.look import look
 from guard.service.revert import because, take_back
@@ -84,7 +84,7 @@ async def _carry_out(session: Session, members: Sequence[Member], stop: Stop) ->
         return await _nothing_changed(session, members, told)
     for index, member in enumerate(members):
         if hosts_to_change(member.left):
-            ran = await execute(session, member.bound, member.rollback, member.left, FORWARD)
+            ran = await execute(session, member.bound, member.rollback, member.left, FORWARD, _told(member))
             members = [*members[:index], replace(member, known={**member.known, **ran}), *members[index + 1 :]]
         if not members[index].done:
             return await _all_back(session, members, members[index])
@@ -95,10 +95,14 @@ async def _carry_out(session: Session, members: Sequence[Member], stop: Stop) ->
     return tuple(await asyncio.gather(*ending))
 
 
+def _told(member: Member) -> Told:
+    return lambda result: still_restored(member.known.get(result.host), result)
+
+
 async def _prepared(session: Session, member: Member) -> Member:
     if not hosts_to_change(member.left):
         return member
-    results = await execute(session, member.bound, member.rollback, member.left, PREPARE)
+    results = await execute(session, member.bound, member.rollback, member.left, PREPARE, _told(member))
     return replace(member, known={**member.known, **results})
 
 
@@ -147,7 +151,7 @@ async def resume_together(
         told = f"rollback {rollback.id} belongs to services {', '.join(group)} together: {error.message}"
         raise GuardError(told, hint="put them back into the configuration, then resume") from error
     async with held(session, group) as leases:
-        members, back = [], False
+        members, back, cut = [], False, False
         for bound in bounds:
             record = await _record_of(session, bound.name, rollback)
             plan = await asyncio.to_thread(session.store.plan, record.id) if record is not None else None
@@ -157,15 +161,17 @@ async def resume_together(
             certain = dict(record.hosts)
             if record.ended_at is None:
                 session.log.warning("resuming a rollback", service=bound.name, id=record.id, together=", ".join(group))
-                certain |= await adopt_run(session, record)
+                adopted = await adopt_run(session, record)
+                certain |= adopted.certain
                 current = replace(record, fence=leases[bound.name].fence)
                 members.append(Member(bound, current, plan, plan, certain))
+                cut = cut or adopted.cut
             back = back or goes_back(record, plan, certain)
         if back:
             reasons = [because(m.known, m.plan) for m in members if goes_back(m.rollback, m.plan, m.known)]
             told = reasons[0].partition(f"; {_TOGETHER}")[0] if reasons else "guard was stopped before all had begun"
             return await _back(session, members, members, told)
-        return await _carry_out(session, [await _looked_at(session, member) for member in members], stop)
+        return await _carry_out(session, [await _looked_at(session, member, cut) for member in members], stop)
 
 
 async def _record_of(session: Session, name: str, rollback: Rollback) -> Rollback | None:
@@ -173,7 +179,7 @@ async def _record_of(session: Session, name: str, rollback: Rollback) -> Rollbac
     return next((one for one in past if one.gate_id == rollback.gate_id), None)
 
 
-async def _looked_at(session: Session, member: Member) -> Member:
+async def _looked_at(session: Session, member: Member, cut: bool) -> Member:
     """Only what runs on the hosts now counts."""
     facts = await look(session, member.bound.narrowed(frozenset(member.plan.hosts)))
     results = {
@@ -182,7 +188,8 @@ async def _looked_at(session: Session, member: Member) -> Member:
     }
     for result in results.values():
         await asyncio.to_thread(session.store.record_host, member.rollback.id, result)
-    return replace(member, known=results, left=narrowed(member.plan, left_to_do(results)))
+    again = cut and bool(hooks_of(member.bound))
+    return replace(member, known=results, left=narrowed(member.plan, left_to_do(results, again)))
 
 
 def _gone(host: str, container: str) -> HostFacts:

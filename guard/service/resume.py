@@ -13,7 +13,7 @@ from guard.decide.revert import goes_back
 from guard.decide.target import Wish, choose
 from guard.errors import GuardError
 from guard.model import HostFacts, HostPlan, HostState, Lease, Phase, Plan, Release, Rollback, RollbackOutcome
-from guard.service.execute import adopt_run
+from guard.service.execute import adopt_run, hooks_of
 from guard.service.group import resume_together
 from guard.service.leases import held
 from guard.service.look import look
@@ -59,7 +59,8 @@ async def resume(session: Session, bound: Bound, rollback: Rollback, lease: Leas
     if plan is None:
         raise GuardError(f"rollback {rollback.id} has no plan on record, so it cannot be resumed")
     session.log.warning("resuming a rollback", service=bound.name, id=rollback.id, phase=rollback.phase.value)
-    certain = dict(rollback.hosts) | await adopt_run(session, rollback)
+    adopted = await adopt_run(session, rollback)
+    certain = {**rollback.hosts, **adopted.certain}
     current = replace(rollback, fence=lease.fence)
     if goes_back(rollback, plan, certain):
         known = await take_back(session, bound, current, plan, certain, because(certain, plan))
@@ -77,7 +78,8 @@ async def resume(session: Session, bound: Bound, rollback: Rollback, lease: Leas
     }
     for result in results.values():
         await asyncio.to_thread(store.record_host, rollback.id, result)
-    todo = tuple(h for h in left_to_do(results) if results[h].state is not HostState.UNREACHABLE)
+    again = adopted.cut and bool(hooks_of(bound))
+    todo = tuple(h for h in left_to_do(results, again) if results[h].state is not HostState.UNREACHABLE)
     going = narrowed(plan, todo) if todo else narrowed(plan, ())
     current = replace(current, hosts=results)
     return await carry_out(session, bound, current, _all_batched(going, todo), stop)

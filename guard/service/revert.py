@@ -46,12 +46,12 @@ async def take_back(
 async def clean_up(
     session: Session, bound: Bound, rollback: Rollback, plan: Plan, results: Mapping[str, HostResult]
 ) -> dict[str, HostResult]:
-    """Hosts that were prepared and never had their turn keep nothing of it. That it fails is no failed rollback."""
+    """Hosts that were prepared and never swapped keep nothing of it. That it fails is no failed rollback."""
     left = {
         host: one
         for host in hosts_to_change(plan)
         if (result := results.get(host)) is not None
-        and result.state is HostState.SKIPPED
+        and (result.state is HostState.SKIPPED or (result.state is HostState.FAILED and result.downtime_s is None))
         and (one := plan.hosts[host]).from_ is not None
     }
     cleaned = dict(results)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from guard.decide.outcome import outcome_of, summary
 from guard.decide.plan import resolve_batches
 from guard.decide.policy import PolicyFacts, ask_all, vetoes
+from guard.decide.recover import still_restored
 from guard.decide.revert import hosts_to_change, is_due
 from guard.decide.target import Wish, bad_images, choose
 from guard.errors import GuardError
@@ -32,7 +33,7 @@ from guard.model import (
     Trigger,
 )
 from guard.service.events import Event, Kind
-from guard.service.execute import execute
+from guard.service.execute import execute, hooks_of
 from guard.service.ledger import settle
 from guard.service.look import look
 from guard.service.revert import because, clean_up, take_back
@@ -107,7 +108,8 @@ async def begin(session: Session, bound: Bound, rollback: Rollback, plan: Plan) 
 
 
 async def decide(session: Session, bound: Bound, order: Order) -> Decided:
-    """Facts, targets, batches and rules. Nothing is written and no host is changed."""
+    """Facts, targets, batches and rules. Nothing is written and no host is changed. ConfigError: a hook is no use."""
+    hooks_of(bound)
     releases = await asyncio.to_thread(session.store.releases, bound.name)
     past = await asyncio.to_thread(session.store.rollbacks, bound.name)
     last = _last_touching(past)
@@ -139,7 +141,10 @@ async def carry_out(session: Session, bound: Bound, rollback: Rollback, plan: Pl
     """Run the plan, verify, settle the ledger and end the record. Also what ``resume`` calls with a narrowed plan."""
     known = dict(rollback.hosts)
     if hosts_to_change(plan):
-        known |= await execute(session, bound, rollback, plan)
+        before = dict(known)
+        known |= await execute(
+            session, bound, rollback, plan, told=lambda result: still_restored(before.get(result.host), result)
+        )
         if is_due(plan, known):
             stored = await asyncio.to_thread(session.store.plan, rollback.id) or plan
             whole = replace(plan, batches=stored.batches, hosts={**stored.hosts, **plan.hosts})  # also when resumed
