@@ -7,7 +7,7 @@ folder, and what was copied is what runs.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import yaml
 
 from guard.errors import ConfigError
 
+FOLDER = "hooks"
 _LARGEST_BYTES = 1024 * 1024
 
 
@@ -29,6 +30,41 @@ class Hook:
     @property
     def sha256(self) -> str:
         return hashlib.sha256(self.content).hexdigest()
+
+
+def copy(hooks: Sequence[Hook], folder: Path, write: Callable[[Path, bytes], None]) -> None:
+    """Into a run's folder; ``write`` makes a private file."""
+    if hooks:
+        (folder / FOLDER).mkdir(mode=0o700)
+    for hook in hooks:
+        write(folder / FOLDER / f"{hook.when}.yml", hook.content)
+
+
+def variables(hooks: Sequence[Hook], folder: Path, hosts: Sequence[str]) -> dict[str, object]:
+    """What a run's playbook is told. Without hooks nothing at all: it then has no task for them."""
+    if not hooks:
+        return {}
+    paths = {hook.when: str(folder / FOLDER / f"{hook.when}.yml") for hook in hooks}
+    return {"guard_hooks": paths, "guard_hosts": list(hosts)}
+
+
+def document(hooks: Sequence[Hook]) -> dict[str, dict[str, str]]:
+    """What ``run.json`` says about them."""
+    return {hook.when: {"file": str(hook.path), "sha256": hook.sha256} for hook in hooks}
+
+
+def search_paths(scratch: Path, environ: Mapping[str, str] | None) -> str:
+    """Where modules and roles come from: nowhere but the playbook's folder; for hooks, where the user has them."""
+    if environ is None:
+        return (
+            f"collections_path = {scratch}/collections\ncollections_scan_sys_path = False\nroles_path = {scratch}/roles"
+        )
+    home = environ.get("ANSIBLE_HOME") or f"{environ.get('HOME') or Path('~').expanduser()}/.ansible"
+    shared = "/usr/share/ansible"
+    collections = environ.get("ANSIBLE_COLLECTIONS_PATH") or f"{home}/collections:{shared}/collections"
+    roles = environ.get("ANSIBLE_ROLES_PATH") or f"{home}/roles:{shared}/roles:/etc/ansible/roles"
+    lines = [f"collections_path = {collections}", "collections_scan_sys_path = True", f"roles_path = {roles}"]
+    return "\n".join(" ".join(line.splitlines()) for line in lines)
 
 
 class _AnyTag(yaml.SafeLoader):

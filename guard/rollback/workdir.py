@@ -39,12 +39,12 @@ import yaml
 
 from guard.errors import StateError, UsageError
 from guard.model import Host
+from guard.rollback import hooks
 from guard.rollback.catalog import Installed
-from guard.rollback.hooks import Hook
 from guard.rollback.redact import Redactor, secrets_in
 
 RUN, LOCK, PID, RESULT = "run.json", "lock", "pid", "result.json"
-EVENTS, STDOUT, SHIM_LOG, HOSTS, HOOKS = "events.jsonl", "stdout.log", "shim.log", "hosts", "hooks"
+EVENTS, STDOUT, SHIM_LOG, HOSTS = "events.jsonl", "stdout.log", "shim.log", "hosts"
 INVENTORY, VARS, SECRETS, CONFIG, PLAYBOOK = "inventory.yml", "vars.yml", "secrets.json", "ansible.cfg", "playbook"
 PASSING = (INVENTORY, VARS, SECRETS)  # may hold secrets: gone when the run is over
 
@@ -114,7 +114,7 @@ class RunSpec:
     timeout_s: float = 1800.0
     check: bool = False
     prepares: bool = False
-    hooks: tuple[Hook, ...] = ()
+    hooks: tuple[hooks.Hook, ...] = ()
     others: tuple[Host, ...] = ()
 
 
@@ -182,9 +182,10 @@ def fill(spec: RunSpec) -> Asked:
     )
     try:
         _copy_playbook(spec)
-        _copy_hooks(spec)
-        write(spec.folder / INVENTORY, inventory_text((*spec.hosts, *spec.others), scratch))
-        write(spec.folder / VARS, variables_text({**spec.variables, **_hook_variables(spec)}))
+        hooks.copy(spec.hooks, spec.folder, write)
+        others = [host for host in spec.others if _HOST.fullmatch(host.name)]  # the rest can't be delegated to
+        write(spec.folder / INVENTORY, inventory_text((*spec.hosts, *others), scratch))
+        write(spec.folder / VARS, variables_text({**spec.variables, **hooks.variables(spec.hooks, spec.folder, names)}))
         write(spec.folder / SECRETS, json.dumps(sorted(secrets)))
         write(spec.folder / CONFIG, config_text(scratch, asked.forks, os.environ if spec.hooks else None))
         write(spec.folder / RUN, json.dumps(_document(spec, asked, Redactor(secrets)), indent=1))
@@ -201,21 +202,6 @@ def _copy_playbook(spec: RunSpec) -> None:
         for parent in reversed((root / path).relative_to(root).parents):
             (root / parent).mkdir(mode=0o700, exist_ok=True)  # parents=True would not give them this mode
         write(root / path, content)
-
-
-def _copy_hooks(spec: RunSpec) -> None:
-    if spec.hooks:
-        (spec.folder / HOOKS).mkdir(mode=0o700)
-    for hook in spec.hooks:
-        write(spec.folder / HOOKS / f"{hook.when}.yml", hook.content)
-
-
-def _hook_variables(spec: RunSpec) -> dict[str, object]:
-    """Without hooks none at all: the playbook then has no task for them."""
-    if not spec.hooks:
-        return {}
-    paths = {hook.when: str(spec.folder / HOOKS / f"{hook.when}.yml") for hook in spec.hooks}
-    return {"guard_hooks": paths, "guard_hosts": [host.name for host in spec.hosts]}
 
 
 def read_asked(folder: Path) -> Asked:
@@ -324,20 +310,6 @@ def _plain(value: object) -> object:
     return str(value).encode(errors="replace").decode()
 
 
-def _search_paths(scratch: Path, environ: Mapping[str, str] | None) -> str:
-    """Where modules and roles come from: nowhere but the playbook's folder; for hooks, where the user has them."""
-    if environ is None:
-        return (
-            f"collections_path = {scratch}/collections\ncollections_scan_sys_path = False\nroles_path = {scratch}/roles"
-        )
-    home = environ.get("ANSIBLE_HOME") or f"{environ.get('HOME') or Path('~').expanduser()}/.ansible"
-    shared = "/usr/share/ansible"
-    collections = environ.get("ANSIBLE_COLLECTIONS_PATH") or f"{home}/collections:{shared}/collections"
-    roles = environ.get("ANSIBLE_ROLES_PATH") or f"{home}/roles:{shared}/roles:/etc/ansible/roles"
-    lines = [f"collections_path = {collections}", "collections_scan_sys_path = True", f"roles_path = {roles}"]
-    return "\n".join(" ".join(line.splitlines()) for line in lines)
-
-
 def config_text(scratch: Path, forks: int, environ: Mapping[str, str] | None = None) -> str:
     """The run's own ansible.cfg: the user's (and one in the current folder) is never read. ``environ``: the run has
     hooks, which may need the collections and roles that this environment says."""
@@ -356,7 +328,7 @@ inventory_unparsed_warning = False
 deprecation_warnings = False
 local_tmp = {scratch}/ansible
 fact_caching = memory
-{_search_paths(scratch, environ)}
+{hooks.search_paths(scratch, environ)}
 home = {scratch}/home
 internal_poll_interval = 0.001
 display_skipped_hosts = False
@@ -389,7 +361,7 @@ def _document(spec: RunSpec, asked: Asked, redactor: Redactor) -> dict[str, obje
         "timeout_s": asked.timeout_s,
         "check": asked.check,
         "prepares": asked.prepares,
-        "hooks": {hook.when: {"file": str(hook.path), "sha256": hook.sha256} for hook in spec.hooks},
+        "hooks": hooks.document(spec.hooks),
         "scratch": str(asked.scratch),
     }
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from guard.decide.recover import left_to_do, narrowed, observed, still_restored
 from guard.decide.revert import goes_back, hosts_to_change
@@ -51,7 +52,13 @@ async def roll_back_together(
 ) -> tuple[Rollback, ...]:
     """Under leases the caller holds; services that depend on others come first. Never raises for what a host did."""
     names = tuple(bound.name for bound, _ in orders)
-    decided = [(b, o, await decide(session, b, replace(o, together=names))) for b, o in orders]
+    began = session.clock.now()
+    decided = []
+    for at, (bound, order) in enumerate(orders):
+        one = await decide(session, bound, replace(order, together=names))
+        # Two services may run images of one repository: a tag that both used would be moved from one to the other.
+        tag = f"backup_{began + timedelta(seconds=at):%Y%m%d_%H%M%S}"
+        decided.append((bound, order, replace(one, plan=replace(one.plan, backup_tag=tag))))
     no = [sentence for bound, _, one in decided for sentence in _objections(bound.name, one)]
     if no:
         refusing = frozenset(rule for _, _, one in decided for rule in one.refusing)

@@ -64,6 +64,10 @@ def test_a_service_that_did_not_fail_goes_back_with_the_one_that_did(two: Guard,
     assert told(ran) == {"web": "restored", "worker": "restored"}
     assert list(told(ran)) == ["web", "worker"]  # what depends on others goes first
     assert images(fleet) == {"web": all_run(GOOD), "worker": all_run(GOOD)}
+    for rollback in ran.json["rollbacks"]:  # both have images of one repository: neither backup tag moved the other
+        for name, host in rollback["hosts"].items():
+            tagged = fleet.host(name).docker("image", "inspect", "--format", "{{.Id}}", f"web:{host['backup_tag']}")
+            assert tagged == host["from"]["image_id"], rollback
     judged = {name: [r["state"] for r in two.json("releases", name).json["releases"]] for name in PORTS}
     assert judged["worker"][:2] == ["good", "rejected"]
     assert "rejected" not in judged["web"]  # its release had done nothing wrong
