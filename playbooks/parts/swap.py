@@ -528,7 +528,7 @@ class Swap(Work):
         while True:
             state = new["State"]
             now = time.monotonic()
-            health = (state.get("Health") or {}).get("Status") or "none"
+            health = ((state.get("Health") or {}).get("Status") or "none") if self.plan["wait_healthy"] else "none"
             memory = ", out of memory" if state.get("OOMKilled") else ""
             if state.get("Restarting") or new["RestartCount"] > 0 or state["StartedAt"] != first:
                 code = f" (exit code {state['ExitCode']}{memory})" if state["ExitCode"] else ""  # 0 while it runs again

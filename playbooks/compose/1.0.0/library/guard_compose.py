@@ -1697,7 +1697,7 @@ class Swap(Work):
         while True:
             state = new["State"]
             now = time.monotonic()
-            health = (state.get("Health") or {}).get("Status") or "none"
+            health = ((state.get("Health") or {}).get("Status") or "none") if self.plan["wait_healthy"] else "none"
             memory = ", out of memory" if state.get("OOMKilled") else ""
             if state.get("Restarting") or new["RestartCount"] > 0 or state["StartedAt"] != first:
                 code = f" (exit code {state['ExitCode']}{memory})" if state["ExitCode"] else ""  # 0 while it runs again
@@ -1968,6 +1968,7 @@ OPTIONAL = {
     "stable_s": (number(float, 0, 3600), 1.0),
     "stop_timeout_s": (number(int, 0, 86400), None),
     "force": (flag, False),
+    "wait_healthy": (flag, True),
 }
 REQUIRED = {
     "snapshot": ALWAYS,
