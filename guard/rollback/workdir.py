@@ -214,7 +214,7 @@ def read_asked(folder: Path) -> Asked:
             timeout_s=said["timeout_s"],
             check=said["check"],
             scratch=Path(said["scratch"]),
-            armed=said["armed"],
+            armed=said.get("armed", False),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StateError(

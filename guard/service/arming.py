@@ -140,7 +140,7 @@ class Arming:
             session.log.info("not armed", service=bound.name, why=why or "recovered")
             return None
         fence = await self._fence(bound.name)
-        self._later(sweep(session, bound, self._fence))
+        self._later(self._sweep(bound))
         id_ = new_id("rb", session.clock.now())
         return Armed(
             id_, await arm(spec_of(session, bound, decided.plan, id_, fence, armed_s=LONGEST_S)), decided, latest
@@ -184,6 +184,10 @@ class Arming:
             return
         self._session.log.warning("disarmed, but not everywhere yet", service=bound.name, id=armed.id, why=why)
         self._say(Kind.DISARMED, bound, f"{why}: not every host has taken back what was prepared; that is tried again")
+        await self._sweep(bound)
+
+    async def _sweep(self, bound: Bound) -> None:
+        """What dead runs have left on hosts goes now, or the next time."""
         try:
             await sweep(self._session, bound, self._fence)
         except GuardError as error:
