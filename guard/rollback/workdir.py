@@ -227,7 +227,7 @@ def read_asked(folder: Path) -> Asked:
             check=said["check"],
             scratch=Path(said["scratch"]),
             prepares=said.get("prepares", False),
-            armed=said["armed"],
+            armed=said.get("armed", False),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StateError(

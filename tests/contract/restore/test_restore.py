@@ -257,6 +257,20 @@ def test_an_image_is_pulled_by_digest_when_it_is_missing(restore: Restore, regis
     assert restore.engine.inspect("web")["Config"]["Image"] == f"{registry}/web:guard_{found['Id'][7:19]}"
 
 
+def test_an_image_that_was_pulled_to_be_prepared_goes_again(restore: Restore, registry: str) -> None:
+    restore.engine.image(f"{registry}/web:8.8.8", "LABEL only=there")
+    restore.engine.docker("push", f"{registry}/web:8.8.8")
+    found = json.loads(restore.engine.docker("image", "inspect", f"{registry}/web:8.8.8"))[0]
+    restore.engine.docker("rmi", f"{registry}/web:8.8.8")
+    restore.deploy()
+    before = restore.engine.docker("images", "-a", "-q", "--no-trunc").split()
+    target = {"image": f"{registry}/web:8.8.8", "image_id": found["Id"], "digest": found["RepoDigests"][0]}
+    restore("prepare", restore.plan(target=target))
+    assert found["Id"] in restore.engine.docker("images", "-a", "-q", "--no-trunc").split()
+    restore("discard", restore.plan(target=target))
+    assert set(restore.engine.docker("images", "-a", "-q", "--no-trunc").split()) == set(before)
+
+
 def test_a_digest_the_registry_does_not_have_is_a_clear_failure(restore: Restore, registry: str) -> None:
     restore.deploy()
     digest = f"{registry}/web@sha256:{'cd' * 32}"
