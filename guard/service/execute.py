@@ -136,7 +136,7 @@ async def follow(
 def hooks_of(bound: Bound) -> tuple[Hook, ...]:
     """The service's hooks as their files are now. ConfigError when one can't be used."""
     config = bound.config.rollback.hooks
-    return read_hooks({"before": config.before, "after": config.after})
+    return read_hooks(bound.name, {"before": config.before, "after": config.after})
 
 
 def _others(session: Session, bound: Bound, hosts: tuple[Host, ...]) -> tuple[Host, ...]:

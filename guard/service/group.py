@@ -131,7 +131,7 @@ async def _all_back(session: Session, members: Sequence[Member], failed: Member)
 
 
 async def _back(
-    session: Session, members: Sequence[Member], order: Sequence[Member], told: str
+    session: Session, members: Sequence[Member], order: Sequence[Member], told: str, *, cut: bool = False
 ) -> tuple[Rollback, ...]:
     why = f"{told}; {_TOGETHER}"
     known = {}
@@ -142,7 +142,9 @@ async def _back(
             else r
             for host, r in member.known.items()
         }
-        known[member.rollback.id] = await take_back(session, member.bound, member.rollback, member.plan, waiting, why)
+        known[member.rollback.id] = await take_back(
+            session, member.bound, member.rollback, member.plan, waiting, why, cut=cut
+        )
     return tuple(
         [await end_taken_back(session, m.bound, m.rollback, m.plan, known[m.rollback.id], why) for m in members]
     )
@@ -177,7 +179,7 @@ async def resume_together(
         if back:
             reasons = [because(m.known, m.plan) for m in members if goes_back(m.rollback, m.plan, m.known)]
             told = reasons[0].partition(f"; {_TOGETHER}")[0] if reasons else "guard was stopped before all had begun"
-            return await _back(session, members, members, told)
+            return await _back(session, members, members, told, cut=cut)
         return await _carry_out(session, [await _looked_at(session, member, cut) for member in members], stop)
 
 

@@ -64,7 +64,7 @@ async def resume(session: Session, bound: Bound, rollback: Rollback, lease: Leas
     certain = {**rollback.hosts, **adopted.certain}
     current = replace(rollback, fence=lease.fence)
     if goes_back(rollback, plan, certain):
-        known = await take_back(session, bound, current, plan, certain, because(certain, plan))
+        known = await take_back(session, bound, current, plan, certain, because(certain, plan), cut=adopted.cut)
         return await end_taken_back(session, bound, current, plan, known)
     await asyncio.to_thread(store.set_phase, rollback.id, Phase.CLAIMED)
     here = bound.narrowed(frozenset(plan.hosts))
