@@ -57,7 +57,9 @@ class Phase(StrEnum):
     PREPARING = "preparing"
     SWAPPING = "swapping"
     VERIFYING = "verifying"
+    REVERTING = "reverting"  # a host failed, and those that were restored are put back; a crash is resumed as this
     ENDED = "ended"
+    REVERTED = "reverted"  # ended, after everything was put back; a host that was out of reach is to follow
     LOST = "lost"  # the run vanished without a result: hosts must be observed before anything is decided
 
 
@@ -131,8 +133,28 @@ class LocalImage:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskFacts:
+    """A Swarm service's tasks. ``starting``: some are on their way up.
+
+    ``trouble`` is why the newest task that fell out did, "" when every slot is filled. ``update`` is the swarm's word
+    for where the last update stands, ``message`` its reason. ``taken_back``: the engine itself went back from it.
+    """
+
+    running: int
+    wanted: int
+    starting: bool = False
+    trouble: str = ""
+    update: str = ""
+    message: str = ""
+    taken_back: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerFacts:
-    """One look at a container. ``health`` is the engine's health check status or "" when the image has none."""
+    """One look at a container. ``health`` is the engine's health check status or "" when the image has none.
+
+    A Swarm service is looked at as one container too: it has ``tasks``, and is ``running`` or ``incomplete``.
+    """
 
     name: str
     container_id: str
@@ -145,6 +167,7 @@ class ContainerFacts:
     restart_count: int
     started_at: str
     error: str = ""
+    tasks: TaskFacts | None = None
     pin: str = ""  # the rollback whose pin in the Compose project this container was made under
 
 
@@ -262,6 +285,8 @@ class Plan:
     batches: tuple[tuple[str, ...], ...]
     hosts: Mapping[str, HostPlan]
     on_batch_failure: str = "stop"
+    group: tuple[str, ...] = ()  # the services it is rolled back together with, itself included, in order of the swaps
+    rejects: bool = True  # False: its release did not fail itself, and goes along with the others of the group
 
 
 @dataclass(frozen=True, slots=True)

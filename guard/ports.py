@@ -59,7 +59,8 @@ class Engine(Protocol):
         """What is there for a unit, running or not, as one container; None when nothing is.
 
         A plain container: that of its name. A Compose service: its one container, by the labels Compose gives it;
-        EngineError when there are several. A Swarm service: EngineError on an engine that doesn't manage a swarm.
+        EngineError when there are several. A Swarm service: its tasks taken together; EngineError on an engine that
+        manages no swarm, or that can't tell which image runs.
         """
 
     async def images(self, repository: str) -> tuple[LocalImage, ...]:
@@ -95,6 +96,9 @@ class LeaseStore(Protocol):
     def acquire(self, service: str, holder: str, ttl_s: float) -> Lease:
         """Take the service, with a fence number above every earlier one. LeaseHeld names holder and time left."""
 
+    def next_fence(self, service: str) -> int:
+        """A fence number above every earlier one, without taking the service. LeaseHeld when somebody has it."""
+
     def renew(self, lease: Lease) -> None:
         """LeaseLost when it has been taken over."""
 
@@ -112,8 +116,16 @@ class Journal(Protocol):
     def record_host(self, rollback_id: str, result: HostResult) -> None: ...
 
     def end_rollback(
-        self, rollback_id: str, outcome: RollbackOutcome, *, verified: bool, reason: str, ended_at: datetime
-    ) -> None: ...
+        self,
+        rollback_id: str,
+        outcome: RollbackOutcome,
+        *,
+        verified: bool,
+        reason: str,
+        ended_at: datetime,
+        phase: Phase = Phase.ENDED,
+    ) -> None:
+        """``phase``: ENDED, or REVERTED when the hosts were put back."""
 
     def rollback(self, rollback_id: str) -> Rollback | None: ...
 

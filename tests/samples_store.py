@@ -55,6 +55,8 @@ def plan() -> Plan:
             "c": HostPlan("c", "web", None, None, problem="no route", unreachable=True),
         },
         on_batch_failure="continue",
+        group=("web", "worker"),
+        rejects=False,
     )
 
 

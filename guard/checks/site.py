@@ -11,11 +11,15 @@ from guard.ports import Engines
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """``host`` is None for a check without one. ``unit`` is the service's, already rendered."""
+    """``host`` is None for a check without one. ``unit`` is the service's, already rendered.
+
+    ``hosts``: where a check without a host may ask instead, any one of them: the managers of a Swarm service.
+    """
 
     host: Host | None
     engines: Engines
     unit: Unit | None
+    hosts: tuple[Host, ...] = ()
 
     def render(self, template: str, what: str) -> str:
         """``{{ variable }}`` replaced by the host's value; ConfigError when it has none."""

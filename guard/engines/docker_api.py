@@ -18,7 +18,7 @@ from urllib.parse import quote
 import httpx
 
 from guard.decide import reference
-from guard.engines import compose
+from guard.engines import compose, swarm
 from guard.engines.bare_http import BareTransport
 from guard.engines.wire import Wire
 from guard.errors import EngineError, EngineUnreachable
@@ -30,6 +30,7 @@ _EXCERPT = 500  # characters of a health check's output
 _DIAGNOSIS_S = 1.0  # at most; kept back from a call's time to find out why nobody answers
 _CONTAINER = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _HEX = re.compile(r"[0-9a-f]+")
+_NO_REGISTRY = ("<none>", "localhost/")  # Podman's name for images that came from no registry
 
 Facts = Mapping[str, object]
 
@@ -83,7 +84,7 @@ class DockerEngine:
             case ComposeUnit():
                 return await self._of_compose(unit, timeout_s)
             case SwarmUnit():
-                raise EngineError(f"{self._way.where}: a Swarm service can't be looked at by this version")
+                return await self._of_swarm(unit, timeout_s)
 
     async def _of_compose(self, unit: ComposeUnit, timeout_s: float | None) -> ContainerFacts | None:
         loop = asyncio.get_running_loop()
@@ -94,6 +95,36 @@ class DockerEngine:
             where = self._way.where.removeprefix("the engine on ")
             raise EngineError(f"{unit} has {len(names)} containers on {where}", hint=compose.ONE_ONLY)
         return await self.container(names[0], timeout_s=max(0.1, ends - loop.time())) if names else None
+
+    async def _of_swarm(self, unit: SwarmUnit, timeout_s: float | None) -> ContainerFacts | None:
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + (self._timeout_s if timeout_s is None else timeout_s)
+
+        async def get(path: str) -> bytes | None:
+            return await self._get(path, max(0.1, ends - loop.time()))
+
+        info = self._mapping(await get("/info") or b"{}")
+        if why := swarm.not_a_manager(info):
+            raise EngineError(f"{self._way.where} {why}", hint=swarm.NO_MANAGER)
+        found = await get(f"/services?status=true&filters={quote(swarm.service_query(unit))}")
+        service = swarm.of_name(_listed(found or b"[]", self._way.where, "services"), unit)
+        if service is None:
+            return None
+        listed = await get(f"/tasks?filters={quote(swarm.task_query(service))}")
+        tasks = _listed(listed or b"[]", self._way.where, "tasks")
+        name, digest = swarm.image_name(service)
+        container_image, local = "", None
+        if not digest:
+            for container_id in swarm.containers_here(service, tasks, swarm.node(info)):
+                if (body := await get(f"/containers/{container_id}/json")) is not None:
+                    container_image = _image_id(_text(self._mapping(body), "Image"))
+                    break
+            local = await self.image(container_image or name)
+        image = swarm.image_of(name, digest, local, container_image)
+        if not image.image_id and swarm.runs(service, tasks):
+            untold = f"which image {unit} runs can't be told: {name} has no digest, and is not on this manager"
+            raise EngineError(f"{self._way.where}: {untold}", hint=swarm.UNTOLD)
+        return swarm.facts(service, tasks, image)
 
     async def images(self, repository: str) -> tuple[LocalImage, ...]:
         body = await self._get("/images/json")
@@ -236,7 +267,7 @@ def _image(facts: Facts, created: datetime) -> LocalImage:
     return LocalImage(
         image_id=_image_id(_text(facts, "Id")),
         tags=tuple(tag for tag in _texts(facts, "RepoTags") if not tag.startswith("<none>")),
-        digests=tuple(digest for digest in _texts(facts, "RepoDigests") if not digest.startswith("<none>")),
+        digests=tuple(digest for digest in _texts(facts, "RepoDigests") if not digest.startswith(_NO_REGISTRY)),
         created=created,
         size_bytes=_number(facts, "Size"),
     )

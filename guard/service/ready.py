@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from guard.decide.target import Wish, choose, rejected_ids
 from guard.model import HostFacts, Image, Release, ReleaseState
 from guard.service import pins
+from guard.service.ledger import on_record
 from guard.service.look import look
 from guard.service.session import Bound, Session
 
@@ -30,6 +31,7 @@ async def readiness(session: Session, bound: Bound) -> dict[str, HostReadiness]:
     """
     releases = await asyncio.to_thread(session.store.releases, bound.name)
     facts = await look(session, bound, releases)
+    releases = on_record(bound, releases, facts)
     fallback = bound.config.rollback.fallback
     return {
         name: replace(_host(seen, releases, fallback), notices=pins.told(bound.name, {name: seen}))

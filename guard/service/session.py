@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from guard.errors import UsageError
-from guard.model import Host, Unit
+from guard.model import Host, SwarmUnit, Unit
 from guard.ports import Clock, Engines, Inventory, Store
 from guard.service.events import Listener, nobody
 
@@ -37,6 +37,11 @@ class Bound:
     @property
     def name(self) -> str:
         return self.config.name
+
+    @property
+    def swarm(self) -> bool:
+        """A Swarm service is one thing on many nodes: its hosts are where it can be asked for."""
+        return isinstance(self.config.unit, SwarmUnit)
 
     def unit_on(self, host: Host) -> Unit:
         """What the service is on that host, its variables replaced. ConfigError when the host lacks one."""

@@ -71,6 +71,12 @@ FINISHED = [
         None,
     ),
     (
+        "a later task failed after an undo",
+        [failed(said("reverted", error="it exited")), failed({"msg": "hook"}, task="hook")],
+        "failed",
+        "reverted (it exited), and then task 'hook' failed: hook",
+    ),
+    (
         "a later task failed",
         [ok(said("restored")), failed({"msg": "hook"}, task="hook")],
         "failed",
