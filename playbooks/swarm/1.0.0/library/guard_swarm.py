@@ -1026,6 +1026,7 @@ class SwarmWork(Work):
 
 LOOK_EVERY_S = 0.1
 LOOP_FAILURES = 3  # so many failed tasks in one slot are a restart loop, whatever the update's own settings forgive
+LEADER_S = 20.0  # how long a swarm may be without a leader under an update
 KICKS = 5  # how often an undo that the engine paused is started again
 KICK_EVERY_S = 1.0
 
@@ -1222,12 +1223,23 @@ class Update(SwarmWork):
 
     def look_again(self):
         """Look, and measure how long no task at all ran since the update (None: none ran before it either)."""
-        self.look()
+        self.insist(self.look)
         now, running = time.monotonic(), bool(self.seen.up())
         if self.down_since is not None:
             self.downtime, self.down_since = self.downtime + now - self.down_since, None
         if not running and self.downtime is not None:
             self.down_since = now
+
+    def insist(self, request):
+        """A swarm that is choosing another leader answers with errors for a while: nothing is left half for that."""
+        until = time.monotonic() + LEADER_S
+        while True:
+            try:
+                return request()
+            except EngineError as refused:
+                if refused.status < 500 or time.monotonic() > until:
+                    raise
+                time.sleep(LOOK_EVERY_S)
 
     def not_ours(self):
         """The spec is not the posted one any more: the engine took it back, or somebody else changed it."""
@@ -1262,7 +1274,7 @@ class Update(SwarmWork):
         self.step(POST_UNDO, phase="undoing", reason=reason)
         self.look_again()
         if self.seen.at == facts["new_at"]:
-            self.post(facts["old_at"])
+            self.insist(lambda: self.post(facts["old_at"]))
         self.step(AWAIT_UNDO)
         error = self.await_return()
         self.step(UPDATE_DONE, phase="done")
