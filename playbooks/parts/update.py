@@ -71,7 +71,7 @@ class Update(SwarmWork):
             raise Problem("mismatch", runs + why)
         # An update to the very image that is to go is the deploy this rollback is about: a new update overtakes it.
         deploy = self.seen.previous is not None and image_of_spec(self.seen.previous) != self.seen.reference
-        if self.seen.state in MOVING and not (deploy and expected):
+        if self.seen.state in MOVING and not (deploy and (expected or not now["image_id"])):
             told = self.seen.update.get("Message") or self.seen.state
             busy = f"somebody else's update of service {self.name} is under way ({told})"
             raise Problem("busy", busy + ": nothing was touched; try again when it has ended")
