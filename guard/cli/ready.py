@@ -36,6 +36,7 @@ def ready(options: Options, services: tuple[str, ...]) -> int:
                 for host, one in sorted(hosts.items())
             ]
             lines.extend(table(rows, "  "))
+            lines.extend(f"  note: {host}: {note}" for host, one in sorted(hosts.items()) for note in one.notes)
         say(options, document(found), lines)
         return 0 if ok else CANNOT
 

@@ -34,6 +34,7 @@ from guard.service.events import Event, Kind
 from guard.service.execute import execute
 from guard.service.ledger import settle
 from guard.service.look import look
+from guard.service.ready import with_pullable
 from guard.service.session import Bound, Session, new_id
 from guard.service.stop import Stop
 from guard.service.verify import verify
@@ -98,6 +99,7 @@ async def decide(session: Session, bound: Bound, order: Order) -> Decided:
     automatic = _last_touching(tuple(r for r in past if r.trigger is Trigger.THRESHOLD))
     facts = await look(session, bound, releases, order.to)
     plans = _plans(bound, order, facts, releases, last)
+    plans = await with_pullable(session, bound, facts, plans)
     plan = _plan(session, bound, plans)
     now = session.clock.now()
     policy = PolicyFacts(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from guard.decide.service import state_of
 from guard.decide.target import rejected_ids
@@ -26,6 +26,7 @@ class Snapshot:
     release: Release | None
     state: State
     ready: Mapping[str, HostReadiness]
+    rejected_before: tuple[str, ...] = ()
 
     @property
     def proven(self) -> bool:
@@ -42,7 +43,8 @@ async def snapshot(session: Session, bound: Bound) -> Snapshot:
         pinned = await pin(session, bound, images, leases[bound.name])
         release = await _enter(session, bound, images, state)
         ready = await readiness(session, bound)
-        return Snapshot(bound.name, release, state, _with_pins(ready, pinned))
+        rejected = await ledger.called_out(session, bound.name, facts)
+        return Snapshot(bound.name, release, state, _with_pins(ready, pinned), rejected)
 
 
 async def _enter(session: Session, bound: Bound, images: Mapping[str, Image], state: State) -> Release | None:
@@ -68,7 +70,7 @@ def _with_pins(ready: Mapping[str, HostReadiness], pinned: Mapping[str, HostResu
         result = pinned.get(name)
         if result is not None and result.state not in (HostState.UNCHANGED, HostState.RESTORED):
             problem = result.error or f"the pin could not be set: {result.state.value}"
-            told[name] = HostReadiness(name, False, host.to, (*host.problems, problem))
+            told[name] = replace(host, ready=False, problems=(*host.problems, problem))
         else:
             told[name] = host
     return told

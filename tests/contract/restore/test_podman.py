@@ -6,15 +6,17 @@ import asyncio
 import http.client
 import json
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from guard_command import Guard
 
 from guard.engines.docker_api import DockerEngine
 from guard.engines.local import UnixWay
 
-from .conftest import Json, Restore
+from .conftest import Json, Restore, sweep
 from .podman import Podman
 
 CHECK = ("--health-cmd", "test -e /srv/index.html", "--health-interval", "1h")
@@ -22,6 +24,7 @@ CHECK = ("--health-cmd", "test -e /srv/index.html", "--health-interval", "1h")
 
 @pytest.fixture(scope="module")
 def podman() -> Iterator[Podman]:
+    sweep()
     engine = Podman()
     engine.start()
     try:
@@ -151,7 +154,7 @@ def test_prepare_stops_nothing_and_discard_takes_it_back(restore: Restore) -> No
     ("options", "why"),
     [
         (("--userns", "host", "--umask", "0077"), "--umask"),
-        (("--ip", "172.31.9.9"), "--ip"),
+        (("--ip", "172.30.9.9"), "--ip"),
         (("--security-opt", "seccomp=unconfined"), "seccomp=unconfined"),
         (("--label", "PODMAN_SYSTEMD_UNIT=web.service"), "web.service"),
         (("--pod", "shop"), "pod"),
@@ -194,3 +197,29 @@ def test_guard_sees_containers_and_images_of_podman(restore: Restore) -> None:
     assert {image.digests for image in images} == {()}, "localhost/ is no registry that anything could be pulled from"
     found = asyncio.run(engine.image(restore.ids["web:1.0.0"]))
     assert found is not None and found.image_id == restore.ids["web:1.0.0"]
+
+
+def test_the_guard_command_snapshots_and_restores_a_container_of_podman(restore: Restore, tmp_path: Path) -> None:
+    """Through the inventory, Ansible and the published playbook: ``guard_docker_host`` is all that is different."""
+    host = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    host["guard_docker_host"] = f"unix://{restore.engine.socket}"
+    inventory = tmp_path / "inventory.yml"
+    inventory.write_text(json.dumps({"all": {"hosts": {"pod1": host}}}))
+    guard = Guard(tmp_path, inventory)
+    checks = [{"type": "docker", "interval": "1s"}]
+    rollback = {"verify_for": "1s", "min_gap": "0s"}
+    guard.configure(
+        {"services": [{"name": "web", "hosts": "all", "container": "web", "rollback": rollback, "checks": checks}]}
+    )
+    restore.deploy(image="web:1.0.0")
+    taken = guard("snapshot", "web")
+    assert taken.code == 0, taken
+    restore.engine.docker("rm", "--force", "--time=0", "web")
+    restore.deploy(image="web:1.1.0")
+    ready = guard.json("ready", "web")
+    assert (ready.code, ready.json["hosts"]["pod1"]["to"]["image"]) == (0, "localhost/web:1.0.0"), ready
+    ran = guard.json("rollback", "web")
+    assert (ran.code, ran.json["outcome"], ran.json["verified"]) == (0, "restored", True), ran
+    assert ran.json["hosts"]["pod1"]["to"]["image_id"] == restore.ids["web:1.0.0"]
+    assert "sha256:" + restore.engine.inspect("web")["Image"] == restore.ids["web:1.0.0"]
+    assert guard.json("rollback", "web").json["hosts"]["pod1"]["state"] == "unchanged"
