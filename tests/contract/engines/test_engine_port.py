@@ -103,3 +103,19 @@ def test_what_is_not_there_is_no_image(ask: Ask[object], reference: str) -> None
 
 def test_the_last_lines_of_a_container_are_told(ask: Ask[object]) -> None:
     assert ask(lambda engine: engine.logs("web", 5)) == "web 1.0.0 (good) starts on port 8080\n"
+
+
+def test_a_digest_that_cannot_be_pulled_is_told_with_the_reason(ask: Ask[object]) -> None:
+    problem = ask(lambda engine: engine.pull_problem("127.0.0.1:1/web@sha256:" + "0" * 64))
+    assert problem and "127.0.0.1:1" in problem
+
+
+def test_room_for_images_and_the_python_are_seen_as_far_as_the_way_lets_them(
+    ask: Ask[object], request: pytest.FixtureRequest
+) -> None:
+    means = ask(lambda engine: engine.means())
+    if "socket" in request.node.name:  # the engine's folder is the host's, and this machine may have none of that name
+        assert means.python is None
+    else:
+        assert means.free_bytes is not None and means.free_bytes > 0
+        assert means.python is not None and means.python >= (3, 8)

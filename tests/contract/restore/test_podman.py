@@ -92,7 +92,8 @@ def test_all_that_podman_gives_back_is_kept(restore: Restore, tmp_path: Path) ->
     # fmt: off
     restore.deploy(
         "-e", "MINE=1", "-e", "TEMPLATE={{ 7*7 }} $(id)", "--label", "mine=yes", "-p", "127.0.0.1::80", "-p", "127.0.0.1:18398:53/udp",
-        "-v", "named:/named:ro", "-v", "/anonymous", "-v", f"{tmp_path}:/bound:ro", "--tmpfs", "/scratch:size=64k",
+        "-v", "named:/named:ro", "-v", "/anonymous", "-v", f"{tmp_path}:/bound:ro", "--tmpfs", "/scratch:size=64k", "--mount", f"type=bind,src={tmp_path},dst=/mounted,ro",
+        "--mount", "type=tmpfs,dst=/small,tmpfs-size=4096",
         "--memory", "64m", "--memory-swap", "80m", "--cpus", "0.5", "--cpuset-cpus", "0", "--pids-limit", "99", "--cap-add", "NET_ADMIN",
         "--cap-drop", "MKNOD", "--security-opt", "no-new-privileges", "--ulimit", "nofile=300:600", "--ulimit", "nproc=90:90",
         "--hostname", "shop", "--dns", "10.1.2.3", "--dns-search", "example.org", "--add-host", "upstream:10.9.9.9",
@@ -124,6 +125,10 @@ def test_all_that_podman_gives_back_is_kept(restore: Restore, tmp_path: Path) ->
     mine = Path(f"/proc/{after['State']['Pid']}")
     assert "Umask:\t0022" in (mine / "status").read_text()
     assert restore.engine.docker("exec", "web", "cat", "/proc/sys/net/ipv4/ip_unprivileged_port_start") == "0"
+    compare_mounts = [
+        {m["Destination"]: (m["Type"], m["Source"], m["RW"]) for m in seen["Mounts"]} for seen in (before, after)
+    ]
+    assert compare_mounts[0] == compare_mounts[1]
     engine.docker("exec", "web", "test", "-e", "/anonymous/mine")
     engine.docker("exec", "web", "test", "-e", "/image-volume/mine")
 
@@ -154,6 +159,7 @@ def test_prepare_stops_nothing_and_discard_takes_it_back(restore: Restore) -> No
     ("options", "why"),
     [
         (("--userns", "host", "--umask", "0077"), "--umask"),
+        (("--mount", "type=bind,src=/srv,dst=/srv,U=true"), "--mount"),
         (("--ip", "172.30.9.9"), "--ip"),
         (("--security-opt", "seccomp=unconfined"), "seccomp=unconfined"),
         (("--label", "PODMAN_SYSTEMD_UNIT=web.service"), "web.service"),
