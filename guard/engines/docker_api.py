@@ -21,8 +21,8 @@ from guard.decide import reference
 from guard.engines import compose, swarm
 from guard.engines.bare_http import BareTransport
 from guard.engines.wire import Wire
-from guard.errors import EngineError, EngineUnreachable
-from guard.model import ComposeUnit, ContainerFacts, ContainerUnit, Image, LocalImage, SwarmUnit, Unit
+from guard.errors import EngineDown, EngineError, EngineUnreachable
+from guard.model import ComposeUnit, ContainerFacts, ContainerUnit, HostMeans, Image, LocalImage, SwarmUnit, Unit
 
 DEFAULT_TIMEOUT_S = 10.0
 _BODY_LIMIT = 32 * 1024 * 1024
@@ -54,6 +54,9 @@ class Way(Protocol):
 
     async def diagnose(self, symptom: Symptom) -> EngineError:
         """The way was open, but no answer came: whose fault is it? EngineDown or EngineUnreachable."""
+
+    async def means(self, folder: str) -> HostMeans:
+        """Free space at ``folder`` on the engine's host, and the Python there."""
 
 
 class DockerEngine:
@@ -151,6 +154,27 @@ class DockerEngine:
         body = await self._get(f"/containers/{container}/logs?{query}") or b""
         has_terminal = _inner(self._mapping(inspected), "Config").get("Tty") is True
         return (body if has_terminal else _demultiplexed(body)).decode(errors="replace")
+
+    async def pull_problem(self, digest: str) -> str | None:
+        if "@" not in digest or not _is_reference(digest):
+            return f"{digest} is no digest to pull by"
+        try:
+            body = await self._get(f"/distribution/{quote(digest, safe='/:@')}/json")
+            if body is None and await self._get("/libpod/_ping") is not None:
+                return None  # Podman does not ask registries for others
+        except (EngineUnreachable, EngineDown):
+            return f"no answer about {digest} from its registry within {self._timeout_s:g} s"
+        except EngineError as error:
+            return f"{digest} cannot be pulled: {error.message.partition(' answered ')[2] or error.message}"
+        return "" if body is not None else f"the registry has no {digest}"
+
+    async def means(self) -> HostMeans:
+        info = self._mapping(await self._get("/info") or b"{}")
+        folder = _text(info, "DockerRootDir")
+        if not folder.startswith("/"):
+            return HostMeans()
+        async with asyncio.timeout(self._timeout_s):
+            return await self._way.means(folder)
 
     async def _get(self, path: str, timeout_s: float | None = None) -> bytes | None:
         """The body of a good answer, None for 404."""

@@ -36,6 +36,7 @@ from guard.service.events import Event, Kind
 from guard.service.execute import execute, hooks_of
 from guard.service.ledger import on_record, settle
 from guard.service.look import look
+from guard.service.ready import with_pullable
 from guard.service.revert import because, clean_up, take_back
 from guard.service.session import Bound, Session, new_id
 from guard.service.stop import Stop
@@ -118,6 +119,8 @@ async def decide(session: Session, bound: Bound, order: Order, seen: Mapping[str
     facts = seen if seen is not None else await look(session, bound, releases, order.to)
     releases = on_record(bound, releases, facts)
     plans = _plans(bound, order, facts, releases, last)
+    if seen is None:  # what was prepared needs no registry any more
+        plans = await with_pullable(session, bound, facts, plans)
     plan = _plan(session, bound, order, plans)
     now = session.clock.now()
     policy = PolicyFacts(
