@@ -6,6 +6,7 @@ Only the image seen running on a host decides. The journal says what was wanted,
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from guard.model import HostFacts, HostPlan, HostResult, HostState, Plan
 
@@ -35,6 +36,18 @@ def observed(plan: HostPlan, facts: HostFacts, known: HostResult | None) -> Host
             HostState.SKIPPED, f"{running.image.image} runs there now: somebody deployed since, so it is left alone"
         )
     return result(HostState.PLANNED)
+
+
+def credited(plan: Plan, result: HostResult) -> HostResult:
+    """A result of a later run of one rollback. A host that was to change and now runs its target was restored by it,
+    whichever of its runs did that.
+    """
+    wanted = plan.hosts[result.host]
+    changed = wanted.from_ is not None and wanted.to is not None and wanted.from_.image_id != wanted.to.image_id
+    if not changed or result.state not in (HostState.RESTORED, HostState.UNCHANGED):
+        return result
+    tag = result.backup_tag or plan.backup_tag
+    return replace(result, state=HostState.RESTORED, from_=wanted.from_, backup_tag=tag)
 
 
 def left_to_do(results: Mapping[str, HostResult]) -> tuple[str, ...]:

@@ -22,6 +22,8 @@ _CARRIED = (
     "kind",
     "container_id",
     "unreachable",
+    "rc",
+    "module_stdout",
 )
 _EXPLAINS = ("error", "msg", "module_stderr", "stderr", "module_stdout", "exception")
 _LONGEST = 2000

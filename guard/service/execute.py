@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from guard.decide.recover import credited
 from guard.errors import GuardError, StateError
 from guard.model import Host, HostPlan, HostResult, HostState, Image, Lease, Phase, Plan, Rollback
 from guard.report.documents import image_document, rollback_document
@@ -16,6 +17,7 @@ from guard.rollback.workdir import RunSpec, run_folder
 from guard.service.events import Event, Kind
 from guard.service.session import Bound, Session, new_id
 
+FIRST_RUN = "run-1"
 _FINAL = frozenset(HostState) - {HostState.PLANNED}
 
 
@@ -45,8 +47,13 @@ async def execute(session: Session, bound: Bound, rollback: Rollback, plan: Plan
     handle = await start(spec)
     arrived: asyncio.Queue[HostResult | None] = asyncio.Queue()
     recording = asyncio.create_task(_record_as_they_come(session, rollback, arrived))
+
+    def as_ours(result: HostResult) -> HostResult:
+        return result if spec.folder.name == FIRST_RUN else credited(plan, result)
+
     try:
-        results = dict(await handle.wait(arrived.put_nowait))
+        waited = await handle.wait(lambda result: arrived.put_nowait(as_ours(result)))
+        results = {host: as_ours(result) for host, result in waited.items()}
     finally:
         arrived.put_nowait(None)
         await recording
@@ -96,7 +103,7 @@ async def pin(session: Session, bound: Bound, images: Mapping[str, Image], lease
         for host in hosts
     }
     spec = RunSpec(
-        folder=run_folder(session.state_dir, run_id, "run-1"),
+        folder=run_folder(session.state_dir, run_id, FIRST_RUN),
         playbook=installed,
         entry="snapshot",
         hosts=hosts,
@@ -145,7 +152,7 @@ async def _record_as_they_come(session: Session, rollback: Rollback, arrived: as
 
 def _next_run(state_dir: Path, rollback_id: str) -> str:
     folder = state_dir / "runs" / rollback_id
-    return f"run-{len(list(folder.glob('run-*'))) + 1}" if folder.is_dir() else "run-1"
+    return f"run-{len(list(folder.glob('run-*'))) + 1}" if folder.is_dir() else FIRST_RUN
 
 
 def _write_plan(artifacts: Path, rollback: Rollback, plan: Plan) -> None:

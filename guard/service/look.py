@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from guard.decide import reference
-from guard.errors import EngineError, EngineUnreachable
+from guard.errors import EngineDown, EngineError, EngineUnreachable
 from guard.model import ContainerFacts, Host, HostFacts, Image, LocalImage, Release
 from guard.ports import Engine
 from guard.service.session import Bound, Session
@@ -41,7 +41,7 @@ async def _look_at(session: Session, bound: Bound, host: Host, also: Sequence[st
             running = await engine.container(container)
             images = await _images(engine, running)
             images = await _with(engine, images, also)
-    except EngineUnreachable as error:
+    except (EngineUnreachable, EngineDown) as error:  # nothing can be learnt or done there now, whatever the reason
         return HostFacts(host.name, container, problem=error.message, unreachable=True)
     except EngineError as error:
         return HostFacts(host.name, container, problem=error.message)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from guard.decide.recover import left_to_do, narrowed, observed
+from guard.decide.recover import credited, left_to_do, narrowed, observed
 from guard.decide.target import Wish, choose
 from guard.errors import GuardError
 from guard.model import HostFacts, HostPlan, HostState, Lease, Phase, Plan, Release, Rollback, RollbackOutcome
@@ -50,7 +50,7 @@ async def resume(session: Session, bound: Bound, rollback: Rollback, lease: Leas
     facts = await look(session, here, releases)
     plan = _with_targets(plan, facts, bound, releases)
     results = {
-        host: observed(host_plan, facts.get(host, _gone(host_plan)), rollback.hosts.get(host))
+        host: credited(plan, observed(host_plan, facts.get(host, _gone(host_plan)), rollback.hosts.get(host)))
         for host, host_plan in plan.hosts.items()
     }
     for result in results.values():

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from guard.decide.outcome import outcome_of, summary
 from guard.decide.plan import resolve_batches
 from guard.decide.policy import PolicyFacts, ask_all, vetoes
+from guard.decide.recover import narrowed
 from guard.decide.target import Wish, bad_images, choose
 from guard.errors import GuardError
 from guard.model import (
@@ -126,6 +127,12 @@ async def carry_out(session: Session, bound: Bound, rollback: Rollback, plan: Pl
     todo = [host for batch in plan.batches for host in batch]
     if todo:
         known |= await execute(session, bound, rollback, plan)
+        open_ = _cut_off(known)
+        if open_:
+            session.log.warning("cut off without an answer: once more", id=rollback.id, hosts=open_)
+            known |= await execute(session, bound, rollback, narrowed(plan, open_))
+        if _cut_off(known):
+            return await _left_unfinished(session, bound, rollback, known)
     done = frozenset(h for h, r in known.items() if r.state in (HostState.RESTORED, HostState.UNCHANGED))
     verified, told = False, "nothing was restored, so there was nothing to verify"
     if done:
@@ -143,6 +150,24 @@ async def carry_out(session: Session, bound: Bound, rollback: Rollback, plan: Pl
         level, "rollback ended", service=bound.name, id=rollback.id, outcome=outcome.value, hosts=summary(known)
     )
     stored = await asyncio.to_thread(store.rollback, rollback.id)
+    if stored is None:
+        raise GuardError(f"rollback {rollback.id} has vanished from the store")
+    session.tell(Event(Kind.ROLLBACK, bound.name, reason, rollback=stored))
+    return stored
+
+
+def _cut_off(results: Mapping[str, HostResult]) -> tuple[str, ...]:
+    """Hosts whose run broke off before they had answered. Done once more at once: the swap may be half done there."""
+    return tuple(host for host, result in results.items() if result.state is HostState.PLANNED)
+
+
+async def _left_unfinished(
+    session: Session, bound: Bound, rollback: Rollback, results: Mapping[str, HostResult]
+) -> Rollback:
+    """The record stays open for ``guard resume``: nobody knows how these hosts stand."""
+    reason = f"{rollback.reason}; {summary(results)}; the run broke off twice"
+    session.log.error("rollback unfinished", service=bound.name, id=rollback.id, hosts=summary(results))
+    stored = await asyncio.to_thread(session.store.rollback, rollback.id)
     if stored is None:
         raise GuardError(f"rollback {rollback.id} has vanished from the store")
     session.tell(Event(Kind.ROLLBACK, bound.name, reason, rollback=stored))

@@ -780,6 +780,7 @@ DISCARD, DONE = "discard", "done"
 PREPARE_STEPS = (PULL, PIN, TAG_BACKUP, CREATE, CONNECT, SPARE)
 SWAP_STEPS = (RENAME_OLD, RENAME_NEW, HOLD_OLD, STOP_OLD, START_NEW, AWAIT_NEW, REMOVE_OLD, DONE)
 UNDO_STEPS = (STOP_NEW, PARK_NEW, RETURN_OLD, RELEASE_OLD, START_OLD, REMOVE_NEW, DONE)
+STEPS = tuple(dict.fromkeys(PREPARE_STEPS + SWAP_STEPS + UNDO_STEPS + (DISCARD,)))  # all there are
 
 
 class Swap:
@@ -913,7 +914,29 @@ class Swap:
         ):
             return self.finish(now)
         seen = described(now, None)
-        return self.result("unchanged", bool(leftovers), seen, to=seen, container_id=now["Id"])
+        mine = self.answered("restored") and self.memory.facts.get("next_id") == now["Id"]
+        told = {"backup_tag": self.memory.facts.get("backup"), "downtime_s": self.memory.facts.get("downtime")}
+        return self.result(
+            "unchanged", bool(leftovers), seen, to=seen, container_id=now["Id"], **(told if mine else {})
+        )
+
+    def answered(self, answer):
+        """Did this very run (or the one it repeats) come to that end here already? Its answer may have been lost."""
+        facts = self.memory.facts
+        same = facts.get("run_id") == self.plan["run_id"] and facts.get("phase") == "done"
+        return same and facts.get("answer") == answer
+
+    def reverted_before(self):
+        """The same answer again when this run tried its target here and took it back: no second outage for it."""
+        facts = self.memory.facts
+        if not self.answered("reverted") or self.plan["force"] or self.current is None:
+            return None
+        if self.current["Id"] not in (facts.get("old_id"), facts.get("spare_id")):
+            return None
+        return self.result(
+            "reverted", False, facts.get("old"), error=facts["reason"], container_id=self.current["Id"],
+            backup_tag=facts.get("backup"), downtime_s=facts.get("downtime"),
+        )  # fmt: skip
 
     def expected_container(self):
         """The current container with its image, when it is the one the plan was made for."""
@@ -1065,7 +1088,7 @@ class Swap:
         self.look()
         if self.check_mode:
             return self.foresee()
-        settled = self.settle()
+        settled = self.reverted_before() or self.settle()
         if settled:
             return settled
         unchanged = self.already_there()
@@ -1206,7 +1229,7 @@ class Swap:
                 except EngineError as refused:  # the target runs all the same; the next run clears up
                     leftover = str(refused)
         old = facts.get("old") or (described(self.previous, None) if self.previous else None)
-        self.step(DONE, phase="done")
+        self.step(DONE, phase="done", answer="restored", downtime=self.downtime)
         to = {"image": new["Config"]["Image"], "image_id": new["Image"]}
         return self.result(
             "restored",
@@ -1338,8 +1361,9 @@ class Swap:
             left = self.engine.container(self.name + name)
             if left is not None:
                 self.engine.remove(left["Id"])
-        self.step(DONE, phase="done")
-        if resumed and not same_run:
+        over = not (resumed and not same_run)
+        self.step(DONE, phase="done", downtime=downtime, answer="reverted" if over and not error else None)
+        if not over:
             self.look()
             return None
         return self.result(
