@@ -15,6 +15,7 @@ from guard.report.documents import image_document, rollback_document
 from guard.rollback.run import Lost, RunHandle, adopt, start
 from guard.rollback.workdir import RunSpec, run_folder
 from guard.service.events import Event, Kind
+from guard.service.leases import Ours
 from guard.service.session import Bound, Session, new_id
 
 FIRST_RUN = "run-1"
@@ -41,12 +42,15 @@ async def execute(session: Session, bound: Bound, rollback: Rollback, plan: Plan
         timeout_s=_longest(bound, plan),
     )
     artifacts = spec.folder.parent
+    ours = Ours(session, rollback)
+    await ours.confirm()
     await asyncio.to_thread(session.store.set_phase, rollback.id, Phase.CLAIMED, str(artifacts))
     await asyncio.to_thread(_write_plan, artifacts, rollback, plan)
     await asyncio.to_thread(session.store.set_phase, rollback.id, Phase.PREPARING)
+    await ours.confirm()
     handle = await start(spec)
     arrived: asyncio.Queue[HostResult | None] = asyncio.Queue()
-    recording = asyncio.create_task(_record_as_they_come(session, rollback, arrived))
+    recording = asyncio.create_task(_record_as_they_come(session, rollback, ours, arrived))
 
     def as_ours(result: HostResult) -> HostResult:
         return result if spec.folder.name == FIRST_RUN else credited(plan, result)
@@ -57,6 +61,7 @@ async def execute(session: Session, bound: Bound, rollback: Rollback, plan: Plan
     finally:
         arrived.put_nowait(None)
         await recording
+    await ours.confirm()
     for result in results.values():
         await asyncio.to_thread(session.store.record_host, rollback.id, result)
     return results
@@ -139,9 +144,12 @@ def _longest(bound: Bound, plan: Plan) -> float:
     return 900.0 + len(plan.batches) * (bound.config.rollback.health_timeout * 2 + 60.0)
 
 
-async def _record_as_they_come(session: Session, rollback: Rollback, arrived: asyncio.Queue[HostResult | None]) -> None:
+async def _record_as_they_come(
+    session: Session, rollback: Rollback, ours: Ours, arrived: asyncio.Queue[HostResult | None]
+) -> None:
     swapping, rollback_id, service = False, rollback.id, rollback.service
     while (result := await arrived.get()) is not None:
+        await ours.confirm()
         if result.state in _FINAL and not swapping:
             swapping = True
             await asyncio.to_thread(session.store.set_phase, rollback_id, Phase.SWAPPING)

@@ -33,6 +33,7 @@ from guard.model import (
 )
 from guard.service.events import Event, Kind
 from guard.service.execute import execute
+from guard.service.leases import Ours
 from guard.service.ledger import settle
 from guard.service.look import look
 from guard.service.session import Bound, Session, new_id
@@ -134,14 +135,17 @@ async def carry_out(session: Session, bound: Bound, rollback: Rollback, plan: Pl
         if _cut_off(known):
             return await _left_unfinished(session, bound, rollback, known)
     done = frozenset(h for h, r in known.items() if r.state in (HostState.RESTORED, HostState.UNCHANGED))
+    ours = Ours(session, rollback)
     verified, told = False, "nothing was restored, so there was nothing to verify"
     if done:
+        await ours.confirm()
         await asyncio.to_thread(store.set_phase, rollback.id, Phase.VERIFYING)
         how_long = f"for {bound.config.rollback.verify_for:g} s" if todo else "once, for nothing had to be changed"
         session.tell(Event(Kind.VERIFYING, bound.name, f"the same checks, {how_long}"))
         verified, told = await verify(session, bound.narrowed(done), bool(todo), stop)
     outcome = outcome_of(known, verified)
     reason = f"{rollback.reason}; {summary(known)}; {told}"
+    await ours.confirm()
     await settle(session, bound, rollback, known, outcome, verified)
     ended = session.clock.now()
     await asyncio.to_thread(store.end_rollback, rollback.id, outcome, verified=verified, reason=reason, ended_at=ended)

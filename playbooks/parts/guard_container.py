@@ -90,6 +90,8 @@ def run(arguments):
         result = dict(failed, error=str(problem), kind=problem.kind)
         if plan.get("target"):
             result["to"] = {"image": plan["target"]["image"], "image_id": plan["target"]["image_id"]}
+    except OSError as wrong:  # lock, fence or journal; a swap that is under way does without them
+        result = dict(failed, error=f"guard's folder on this host can't be used: {wrong}", kind="state")
     except Exception as unexpected:  # the last resort: without a result guard would know nothing about this host
         import traceback
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from .accept import REFERENCE
+from .accept import IMAGE_ID, REFERENCE
 from .announce import announce, published_bridges
 from .container import (
     alive,
@@ -279,7 +279,9 @@ class Swap:
         if target["image"] in (image.get("RepoTags") or []) + (image.get("RepoDigests") or []):
             return target["image"]
         named = REFERENCE.match(target["image"])
-        pin = "{}:guard_{}".format(named.group(1) if named else repo, target["image_id"].split(":")[-1][:12])
+        if named and not IMAGE_ID.match(target["image"]):  # an image that has lost its last name is known by its ID
+            repo = named.group(1)
+        pin = "{}:guard_{}".format(repo, target["image_id"].split(":")[-1][:12])
         if pin not in (image.get("RepoTags") or []):
             self.step(PIN, pinned=pin)
             self.engine.tag(target["image_id"], *pin.rsplit(":", 1))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
 from guard.demo.fleet import Fleet
+from guard.demo.host import Host
 
-from .scene import load_images
+from .matrix import MATRIX
+from .scene import Scene, load_images
 from .victims import until
 
 
@@ -19,6 +22,23 @@ def fleet() -> Iterator[Fleet]:
     with Fleet(4) as fleet:
         fleet.each(load_images)
         yield fleet
+
+
+MakeScene = Callable[..., Scene]
+
+
+@pytest.fixture
+def make_scene(fleet: Fleet, tmp_path: Path) -> Iterator[MakeScene]:
+    """``make_scene(name, hosts=…, engine=…, settings of its rollback…)``; by default on the first two hosts."""
+    made = []
+
+    def make(name: str, hosts: Sequence[Host] | None = None, **more: object) -> Scene:
+        made.append(Scene(name, hosts or fleet.hosts[:2], fleet.inventory, tmp_path / f"{name}{len(made)}", **more))
+        return made[-1]
+
+    yield make
+    for scene in made:
+        scene.clear()
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +57,11 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     yield f"127.0.0.1:{port}"
     process.terminate()
     process.wait()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    lines = config.stash.get(MATRIX, [])
+    if lines:
+        terminalreporter.section("crash points: durable steps x who is killed there")
+        for line in lines:
+            terminalreporter.write_line(line)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from guard.demo.host import Host
+from guard.demo.host import Host as Machine
 from guard.demo.image import web_image
-from guard.model import HostState
+from guard.model import Host, HostState
+from guard.rollback.catalog import Catalog
+from guard.rollback.run import start
+from guard.rollback.workdir import RunSpec, run_folder
 
 from . import victims
 from .points import Cell, Victim
@@ -24,7 +29,7 @@ from .victims import until
 
 PAUSED = Path(__file__).with_name("paused_guard.py")
 DOWN_AT = ("start-new", "undo:park-new", "undo:return-old", "undo:release-old", "undo:start-old")  # the swap itself
-REPAIR_S = 30.0  # within this something runs again, without anybody's help
+REPAIR_S = 60.0  # within this something runs again, without anybody's help
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Survived:
 class Ground:
     """What cells share: hosts, and a registry for images that no host has."""
 
-    hosts: tuple[Host, ...]
+    hosts: tuple[Machine, ...]
     inventory: Path
     folder: Path
     registry: str
@@ -63,6 +68,9 @@ def survive(cell: Cell, ground: Ground) -> Survived:
     step = cell.point if ":" not in cell.point or cell.point.startswith("undo:") else None
     try:
         with Trap(scene, struck, step) as trap:
+            if cell.point == "discard":
+                how = at_discard(scene, cell, trap)
+                return Survived(cell, how, time.monotonic() - began)
             asked = lay_out(scene, cell.point)
             wanted = {host: goal(scene, host, cell.point) for host in scene.hosts}
             how = (at_module if step else at_guard)(scene, cell, trap, asked)
@@ -119,7 +127,7 @@ def only_in_registry(scene: Scene) -> list[str]:
     return ["rollback", scene.name]
 
 
-def goal(scene: Scene, host: Host, point: str) -> str:
+def goal(scene: Scene, host: Machine, point: str) -> str:
     """What has to run in the end: for a target that does not hold, what ran before."""
     if point.startswith("undo:"):
         return scene.image(host, NOW)
@@ -143,7 +151,7 @@ def at_module(scene: Scene, cell: Cell, trap: Trap, asked: Sequence[str]) -> str
             os.kill(pid, signal.SIGSTOP)
         trap.over.set()
         until(lambda: scene.step(struck) == "done", "the last step")
-    strike(scene, cell.victim, guard)
+    strike(scene, cell.victim, guard, frozen)
     trap.over.set()
     for pid in frozen:
         if victims.alive(pid):
@@ -172,6 +180,60 @@ def at_guard(scene: Scene, cell: Cell, trap: Trap, asked: Sequence[str]) -> str:
     return end(scene, cell, guard)
 
 
+def at_discard(scene: Scene, cell: Cell, trap: Trap) -> str:
+    """What was prepared and is not wanted any more is taken back: the run that does it is killed, the next one ends it."""
+    lay_out(scene, cell.point)
+    entry(scene, "prepare", "rb-0")
+    ending = ThreadPoolExecutor(1).submit(entry, scene, "discard", "rb-1")
+    assert trap.reached.wait(90), trap.changes
+    at_that_moment(scene, cell)
+    if cell.victim is Victim.ENGINE:
+        scene.hosts[0].kill_engine()
+        scene.hosts[0].start_engine()
+    else:
+        strike(scene, cell.victim, None)
+    trap.over.set()
+    ending.result(60)
+    entry(scene, "discard", "rb-2")
+    if cell.victim is Victim.ENGINE:  # an engine that crashed leaves its containers stopped
+        scene.hosts[0].docker("start", scene.name)
+    for host in scene.hosts:
+        assert scene.containers(host) == {scene.name: (True, scene.image(host, NOW))}
+    return "run again"
+
+
+def entry(scene: Scene, name: str, rollback: str) -> None:
+    """Run one entry of the playbook by itself, as an armed rollback does, to its end."""
+    shared = scene.inventory["web"]["vars"]
+    hosts = [
+        Host(name, {"inventory_hostname": name, **shared, **own})
+        for name, own in scene.inventory["web"]["hosts"].items()
+    ]
+    plans = {}
+    for machine, host in zip(scene.hosts, hosts, strict=True):
+        plans[host.name] = {
+            "service": scene.name,
+            "container": scene.name,
+            "engine": host.variables.get("guard_docker_host"),
+            "run_id": rollback,
+            "fence": 1,
+            "target": {"image": f"{scene.repository}:{OLD}", "image_id": scene.image(machine, OLD)},
+            "backup_tag": "backup_20260101_000000",
+        }
+    spec = RunSpec(
+        folder=run_folder(scene.guard.state, rollback, "run-1"),
+        playbook=Catalog(()).resolve("container@1"),
+        entry=name,
+        hosts=tuple(hosts),
+        variables={"guard_plans": plans, "guard_prepare_alone": True},
+    )
+
+    async def to_its_end() -> None:
+        await (await start(spec)).wait(lambda _: None)
+
+    asyncio.run(to_its_end())
+
+
 def lose(scene: Scene, asked: Sequence[str]) -> None:
     """A guard and its shim are killed together: nobody is left to say what became of the run."""
     guard = scene.guard.start(*asked)
@@ -181,9 +243,10 @@ def lose(scene: Scene, asked: Sequence[str]) -> None:
     victims.kill(guard.pid, shim)
 
 
-def strike(scene: Scene, victim: Victim, guard: subprocess.Popen[str]) -> None:
+def strike(scene: Scene, victim: Victim, guard: subprocess.Popen[str] | None, session: Sequence[int] = ()) -> None:
     struck = scene.hosts[0]
     if victim is Victim.GUARD:
+        assert guard is not None
         guard.kill()
         guard.wait()
     elif victim is Victim.SHIM:
@@ -193,7 +256,7 @@ def strike(scene: Scene, victim: Victim, guard: subprocess.Popen[str]) -> None:
     elif victim is Victim.MODULE:
         victims.kill(victims.module(scene, struck))
     elif victim is Victim.SSH:
-        victims.kill(*victims.session(scene, struck))
+        victims.kill(*(session or victims.session(scene, struck)))
     else:
         struck.kill_engine()
 
@@ -202,7 +265,8 @@ def end(scene: Scene, cell: Cell, guard: subprocess.Popen[str]) -> str:
     """Let everything that still lives come to its end, then resume what is open. Says who finished it."""
     if cell.victim is Victim.ENGINE:
         scene.hosts[0].start_engine()
-    until(lambda: all(scene.running(host) for host in scene.hosts), "something to run on every host", REPAIR_S)
+    still = scene.hosts[1:] if cell.victim is Victim.ENGINE else scene.hosts  # a crashed engine's own stay stopped
+    until(lambda: all(scene.running(host) for host in still), "something to run on every host", REPAIR_S)
     try:
         out, err = guard.communicate(timeout=120)
     except subprocess.TimeoutExpired:
@@ -244,7 +308,7 @@ def at_that_moment(scene: Scene, cell: Cell) -> None:
             until(lambda host=host: scene.running(host), f"something to run on {host.name}", 5)
 
 
-def ended(scene: Scene, cell: Cell, wanted: dict[Host, str]) -> None:
+def ended(scene: Scene, cell: Cell, wanted: dict[Machine, str]) -> None:
     for host, image in wanted.items():
         now = scene.containers(host)
         assert list(now) == [scene.name], f"{host.name}: {now}"

@@ -1,11 +1,12 @@
 """The real guard, made to wait at one of its own durable phases: ``python paused_guard.py POINT MARK ARGUMENT…``.
 
 ``MARK`` is made when the point is reached, that is when its line is in the store (or its file in the run's folder); then
-this process does nothing more until it is killed, or until the mark is removed.
+this process does nothing more until it is killed, or until the mark is removed. ``$LEASE_S`` shortens its leases.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import Any
 
 from guard.cli import main
 from guard.rollback import run, workdir
+from guard.service import leases
 from guard.store.journal import SqlJournal
 
 
@@ -52,6 +54,7 @@ def pausing(point: str, mark: Path) -> None:
 
 
 if __name__ == "__main__":
+    leases.TTL_S = float(os.environ.get("LEASE_S", leases.TTL_S))
     pausing(sys.argv[1], Path(sys.argv[2]))
     sys.argv = ["guard", *sys.argv[3:]]
     main()

@@ -36,6 +36,7 @@ class Scene:
         repository: str | None = None,
         **rollback: Any,
     ) -> None:
+        self.fleet_folder = inventory.parent
         self.name, self.hosts, self.repository = name, tuple(hosts), repository or name
         known = yaml.safe_load(inventory.read_text())["web"]
         mine = {host.name: dict(known["hosts"][host.name]) for host in hosts}

@@ -20,10 +20,17 @@ class Trap(CuttingProxy):
         self.scene, self.host = scene, host
         self.last = step == "done"
         self.step = "remove-old" if self.last else step
+        self.request: str | None = None
         own = host.folder / "run" / f"{scene.name}.sock"
         super().__init__(host.folder / "run/docker.sock", own, when="hold-after" if self.last else "hold")
 
+    def hold_at(self, request: str) -> None:
+        """Instead of at a step: at the first request of this name."""
+        self.request = request
+
     def counts(self, name: str) -> bool:
+        if self.request is not None:
+            return name == self.request and not self.reached.is_set()
         if self.step is None or self.reached.is_set() or (self.last and not name.startswith("DELETE")):
             return False
         return self.scene.step(self.host) == self.step

@@ -111,6 +111,7 @@ HOLD = Hold("web", "migration", "ann", NOW, NOW + timedelta(hours=2))
         ({"plans": {"web1": replace(PLAN, to=None, problem="nothing there")}}, ["target_known"]),
         ({"plans": {}}, ["target_known"]),
         ({"last_automatic_at": NOW - timedelta(seconds=599)}, ["min_gap"]),
+        ({"last_automatic_at": NOW + timedelta(hours=1)}, []),  # the clock was set back
         ({"last_automatic_at": NOW - timedelta(seconds=600)}, []),
         ({"last_restored": {"web1": NEW.image_id}}, ["loop"]),
         ({"last_restored": {"web1": OLD.image_id}}, []),

@@ -15,6 +15,7 @@ killed anywhere is finished by the next one with the same plan, see ``Swap.settl
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -470,15 +471,34 @@ class Memory:
         write_durably(self.journal_name, json.dumps(self.facts).encode() + b"\n")
 
     def note(self, **facts):
-        """Append facts, on disk when this returns."""
+        """Append facts, on disk when this returns.
+
+        Not while a swap is under way and the disk has become full: to stop there could leave nothing running. That it
+        is under way is on disk already, and the names of the containers say how far it has come.
+        """
+        under_way = self.facts.get("phase") in ("swapping", "undoing")
+        self.facts.update(facts)
+        try:
+            self.append(json.dumps(facts).encode() + b"\n")
+        except OSError as wrong:
+            if not under_way:
+                raise Problem("state", f"guard's journal {self.journal_name} can't be written: {wrong}") from wrong
+
+    def append(self, line):
+        """All of the line, or none of it."""
         if self.handle is None:
             self.handle = os.open(self.journal_name, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             size = os.fstat(self.handle).st_size
             if size and os.pread(self.handle, 1, size - 1) != b"\n":
                 os.write(self.handle, b"\n")
-        self.facts.update(facts)
-        os.write(self.handle, json.dumps(facts).encode() + b"\n")
-        os.fdatasync(self.handle)
+        size = os.fstat(self.handle).st_size
+        try:
+            if os.write(self.handle, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fdatasync(self.handle)
+        except OSError:
+            os.ftruncate(self.handle, size)
+            raise
 
     def close(self):
         if self.handle is not None:
@@ -1026,7 +1046,9 @@ class Swap:
         if target["image"] in (image.get("RepoTags") or []) + (image.get("RepoDigests") or []):
             return target["image"]
         named = REFERENCE.match(target["image"])
-        pin = "{}:guard_{}".format(named.group(1) if named else repo, target["image_id"].split(":")[-1][:12])
+        if named and not IMAGE_ID.match(target["image"]):  # an image that has lost its last name is known by its ID
+            repo = named.group(1)
+        pin = "{}:guard_{}".format(repo, target["image_id"].split(":")[-1][:12])
         if pin not in (image.get("RepoTags") or []):
             self.step(PIN, pinned=pin)
             self.engine.tag(target["image_id"], *pin.rsplit(":", 1))
@@ -1439,6 +1461,8 @@ def run(arguments):
         result = dict(failed, error=str(problem), kind=problem.kind)
         if plan.get("target"):
             result["to"] = {"image": plan["target"]["image"], "image_id": plan["target"]["image_id"]}
+    except OSError as wrong:  # lock, fence or journal; a swap that is under way does without them
+        result = dict(failed, error=f"guard's folder on this host can't be used: {wrong}", kind="state")
     except Exception as unexpected:  # the last resort: without a result guard would know nothing about this host
         import traceback
 
