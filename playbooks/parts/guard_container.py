@@ -20,7 +20,7 @@ import time
 
 from .accept import engine_address
 from .engine import DEFAULT_ENGINE, Engine
-from .memory import Memory
+from .memory import Memory, folder_name
 from .plan import read_plan
 from .problems import EngineGone, Problem
 from .swap import Swap
@@ -91,7 +91,9 @@ def run(arguments):
         if plan.get("target"):
             result["to"] = {"image": plan["target"]["image"], "image_id": plan["target"]["image_id"]}
     except OSError as wrong:  # lock, fence or journal; a swap that is under way does without them
-        result = dict(failed, error=f"guard's folder on this host can't be used: {wrong}", kind="state")
+        result = dict(
+            failed, error=f"guard's folder {folder_name(plan.get('state_dir'))} can't be used: {wrong}", kind="state"
+        )
     except Exception as unexpected:  # the last resort: without a result guard would know nothing about this host
         import traceback
 

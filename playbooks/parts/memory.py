@@ -16,10 +16,14 @@ from .problems import Problem
 LOCK_WAIT_S = 10.0
 
 
+def folder_name(chosen):
+    """Where guard's folder on this host is."""
+    return chosen or ("/var/lib/guard" if os.geteuid() == 0 else os.path.expanduser("~/.local/state/guard"))
+
+
 def state_folder(chosen, look_only):
     """guard's folder on this host, made 0700 when missing. Refused when somebody else could write into it."""
-    if chosen is None:
-        chosen = "/var/lib/guard" if os.geteuid() == 0 else os.path.expanduser("~/.local/state/guard")
+    chosen = folder_name(chosen)
     if look_only:
         return chosen
     try:

@@ -360,10 +360,14 @@ class Engine:
 LOCK_WAIT_S = 10.0
 
 
+def folder_name(chosen):
+    """Where guard's folder on this host is."""
+    return chosen or ("/var/lib/guard" if os.geteuid() == 0 else os.path.expanduser("~/.local/state/guard"))
+
+
 def state_folder(chosen, look_only):
     """guard's folder on this host, made 0700 when missing. Refused when somebody else could write into it."""
-    if chosen is None:
-        chosen = "/var/lib/guard" if os.geteuid() == 0 else os.path.expanduser("~/.local/state/guard")
+    chosen = folder_name(chosen)
     if look_only:
         return chosen
     try:
@@ -1462,7 +1466,9 @@ def run(arguments):
         if plan.get("target"):
             result["to"] = {"image": plan["target"]["image"], "image_id": plan["target"]["image_id"]}
     except OSError as wrong:  # lock, fence or journal; a swap that is under way does without them
-        result = dict(failed, error=f"guard's folder on this host can't be used: {wrong}", kind="state")
+        result = dict(
+            failed, error=f"guard's folder {folder_name(plan.get('state_dir'))} can't be used: {wrong}", kind="state"
+        )
     except Exception as unexpected:  # the last resort: without a result guard would know nothing about this host
         import traceback
 
