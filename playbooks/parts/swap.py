@@ -17,6 +17,7 @@ from .container import (
     repository,
 )
 from .engine import POLL_S, path
+from .masking import masked
 from .problems import EngineError, EngineGone, Problem
 
 STABLE_ANSWERING_S = 0.25  # how long a container that answers on its published ports must have stayed up
@@ -548,7 +549,8 @@ class Swap:
             if health == "unhealthy":
                 last = ((state["Health"].get("Log") or [{}])[-1].get("Output") or "").strip()[-500:]
                 raise Problem(
-                    "unhealthy", "the restored container is unhealthy: " + (last or "its health check failed")
+                    "unhealthy",
+                    "the restored container is unhealthy: " + (masked(last, new) or "its health check failed"),
                 )
             if now > deadline:
                 raise Problem(
@@ -578,7 +580,7 @@ class Swap:
             self.take_spare()
         new = self.current if self.previous is not None and self.current is not None else self.next
         if new is not None and not never_started(new) and self.log_tail is None:
-            self.log_tail = self.engine.log_tail(new)
+            self.log_tail = masked(self.engine.log_tail(new), new)
         self.step(STOP_NEW, phase="undoing", reason=reason)
         if new is not None and new["State"]["Running"]:
             self.engine.stop(new, self.plan["stop_timeout_s"])

@@ -788,6 +788,21 @@ def fingerprint(value):
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
+# ---------------------------------------------------------------------------------------------------------- masking.py
+
+SECRET_NAME = re.compile(r"pass|pwd|secret|token|key|credential|dsn|auth", re.IGNORECASE)
+SHORTEST_SECRET = 4
+
+
+def masked(said, container):
+    """The text, with the values of environment variables that are named like a secret masked."""
+    pairs = [pair.partition("=") for pair in container["Config"].get("Env") or ()]
+    values = {value for name, _, value in pairs if SECRET_NAME.search(name) and len(value) >= SHORTEST_SECRET}
+    for value in sorted(values, key=len, reverse=True):
+        said = said.replace(value, "********")
+    return said
+
+
 # ------------------------------------------------------------------------------------------------------------- swap.py
 
 STABLE_ANSWERING_S = 0.25  # how long a container that answers on its published ports must have stayed up
@@ -1319,7 +1334,8 @@ class Swap:
             if health == "unhealthy":
                 last = ((state["Health"].get("Log") or [{}])[-1].get("Output") or "").strip()[-500:]
                 raise Problem(
-                    "unhealthy", "the restored container is unhealthy: " + (last or "its health check failed")
+                    "unhealthy",
+                    "the restored container is unhealthy: " + (masked(last, new) or "its health check failed"),
                 )
             if now > deadline:
                 raise Problem(
@@ -1349,7 +1365,7 @@ class Swap:
             self.take_spare()
         new = self.current if self.previous is not None and self.current is not None else self.next
         if new is not None and not never_started(new) and self.log_tail is None:
-            self.log_tail = self.engine.log_tail(new)
+            self.log_tail = masked(self.engine.log_tail(new), new)
         self.step(STOP_NEW, phase="undoing", reason=reason)
         if new is not None and new["State"]["Running"]:
             self.engine.stop(new, self.plan["stop_timeout_s"])
