@@ -305,7 +305,7 @@ def at_that_moment(scene: Scene, cell: Cell) -> None:
         if host is scene.hosts[0] and cell.point in DOWN_AT:
             continue
         if not alive:  # the other host may be in the middle of its own swap
-            until(lambda host=host: scene.running(host), f"something to run on {host.name}", 5)
+            until(lambda host=host: scene.running(host), f"something to run on {host.name}", 20)
 
 
 def ended(scene: Scene, cell: Cell, wanted: dict[Machine, str]) -> None:

@@ -17,6 +17,7 @@ MATRIX = pytest.StashKey[list[str]]()  # the lines to be shown when all is over
 PREPARING = MODULE[: MODULE.index("rename-old")]
 UNDOING = tuple(step for step in MODULE if step.startswith("undo:"))
 BEFORE_THE_RUN = ("guard:decided", "guard:claimed", "guard:preparing", "shim:run.json")
+HOSTS_ARE_DONE = "the hosts are done: their engines' own restart policy decides"
 
 
 def crossing(point: str, victim: Victim) -> Cell | Same | Nobody:
@@ -31,7 +32,7 @@ def crossing(point: str, victim: Victim) -> Cell | Same | Nobody:
             return (
                 cell if point == "guard:preparing" else Same(Cell("guard:preparing", victim), "no host is touched yet")
             )
-        return Nobody("the hosts are done: their engines' own restart policy decides")
+        return Nobody(HOSTS_ARE_DONE)
     if point == "shim:pid":
         return cell if victim is Victim.SHIM else Nobody("not started yet")
     return Nobody("no run yet" if point in BEFORE_THE_RUN else "the run is over")
@@ -43,6 +44,8 @@ def _at_module(cell: Cell) -> Cell | Same | Nobody:
         return _at_discard(cell)
     if point == "done" and victim is Victim.MODULE:
         return Nobody("it has ended")
+    if point == "done" and victim is Victim.ENGINE:
+        return Nobody(HOSTS_ARE_DONE)
     if victim in (Victim.MODULE, Victim.ENGINE):
         return cell  # each step leaves another state behind: all are run
     example = "create-new" if point in PREPARING else "undo:start-old" if point in UNDOING else "start-new"
