@@ -46,6 +46,8 @@ def _at_module(cell: Cell) -> Cell | Same | Nobody:
         return Nobody("it has ended")
     if point == "done" and victim is Victim.ENGINE:
         return Nobody(HOSTS_ARE_DONE)
+    if point == "create-spare" and victim is Victim.ENGINE:
+        return Nobody("an engine that crashes removes a --rm container by itself, and with it what could be restored")
     if victim in (Victim.MODULE, Victim.ENGINE):
         return cell  # each step leaves another state behind: all are run
     example = "create-new" if point in PREPARING else "undo:start-old" if point in UNDOING else "start-new"

@@ -96,13 +96,11 @@ class Scene:
 
     def containers(self, host: Host) -> dict[str, tuple[bool, str]]:
         """This service's containers on a host: name → (running, image ID)."""
-        names = host.docker("ps", "--all", "--format={{.Names}}", f"--filter=name=^/{self.name}(\\.guard-.*)?$").split()
-        found = {}
-        for name in names:
-            told = host.docker("inspect", "--format={{.State.Running}} {{.Image}}", name, check=False).split()
-            if told:
-                found[name] = (told[0] == "true", told[1])
-        return found
+        form = "--format={{.Name}} {{.State.Running}} {{.Image}}"
+        names = [self.name + more for more in ("", ".guard-next", ".guard-prev", ".guard-spare")]
+        lines = host.docker("container", "inspect", form, *names, check=False).splitlines()
+        told = [line.split() for line in lines if line.startswith("/")]
+        return {name.removeprefix("/"): (alive == "true", image) for name, alive, image in told}
 
     def running(self, host: Host) -> list[str]:
         """Image IDs of what runs; one when all is well."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from guard.decide.outcome import outcome_of
 from guard.decide.plan import resolve_batches
 from guard.decide.policy import RULES, PolicyFacts, ask_all, vetoes
-from guard.decide.recover import left_to_do, observed
+from guard.decide.recover import credited, left_to_do, observed
 from guard.decide.service import failing_hosts, has_failed, state_of
 from guard.decide.thresholds import TargetStatus
 from guard.model import (
@@ -24,6 +24,8 @@ from guard.model import (
     HostResult,
     HostState,
     Image,
+    Plan,
+    PlaybookRef,
     RollbackOutcome,
     State,
     TargetKey,
@@ -198,3 +200,15 @@ def test_a_host_that_is_still_out_of_reach_is_not_given_up_for_want_of_a_target(
 def test_what_is_left_is_what_is_planned_or_out_of_reach() -> None:
     results = {state.value: result(state) for state in HostState}
     assert left_to_do(results) == ("unreachable", "planned")
+
+
+@pytest.mark.parametrize("state", [HostState.RESTORED, HostState.UNCHANGED])
+def test_a_host_that_an_earlier_run_of_the_same_rollback_restored_was_restored_by_it(state: HostState) -> None:
+    playbook = PlaybookRef("container", "1.0.0", "sha256:1")
+    plan = Plan("web", playbook, "backup_20261123_101112", (("web1",),), {"web1": PLAN}, "stop")
+    told = credited(plan, HostResult("web1", state, OLD, OLD))
+    assert (told.state, told.from_, told.backup_tag) == (HostState.RESTORED, PLAN.from_, "backup_20261123_101112")
+    assert credited(plan, result(HostState.REVERTED)) == result(HostState.REVERTED)
+    nothing_to_do = Plan("web", playbook, "backup_1", (), {"web1": HostPlan("web1", "web", OLD, OLD)}, "stop")
+    unchanged = HostResult("web1", HostState.UNCHANGED, OLD, OLD)
+    assert credited(nothing_to_do, unchanged) == unchanged
