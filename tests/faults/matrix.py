@@ -48,11 +48,15 @@ def _at_module(cell: Cell) -> Cell | Same | Nobody:
         return Nobody(HOSTS_ARE_DONE)
     if point == "create-spare" and victim is Victim.ENGINE:
         return Nobody("an engine that crashes removes a --rm container by itself, and with it what could be restored")
+    example = "create-new" if point in PREPARING else "undo:start-old" if point in UNDOING else "start-new"
+    if victim is Victim.ENGINE and point in PREPARING and point != example:
+        return Same(Cell(example, victim), "the module ends at once, and leaves what it leaves when it is killed there")
     if victim in (Victim.MODULE, Victim.ENGINE):
         return cell  # each step leaves another state behind: all are run
-    example = "create-new" if point in PREPARING else "undo:start-old" if point in UNDOING else "start-new"
-    if point in (example, "done", "await-new"):
+    if point == example or (point == "done" and victim in (Victim.GUARD, Victim.SSH)):
         return cell
+    if point == "done":
+        return Same(Cell("done", Victim.SSH), "the answer is lost")
     why = {
         Victim.GUARD: "guard only waits while the module works",
         Victim.SHIM: "the module only sees its connection end, and goes on",
