@@ -26,6 +26,8 @@ from guard.model import ComposeUnit, ContainerFacts, ContainerUnit, HostMeans, I
 
 DEFAULT_TIMEOUT_S = 10.0
 _BODY_LIMIT = 32 * 1024 * 1024
+_SECRET_NAME = re.compile(r"pass|pwd|secret|token|key|credential|dsn|auth", re.IGNORECASE)
+_SHORTEST_SECRET = 4
 _EXCERPT = 500  # characters of a health check's output
 _DIAGNOSIS_S = 1.0  # at most; kept back from a call's time to find out why nobody answers
 _CONTAINER = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
@@ -260,7 +262,7 @@ def _container(facts: Facts) -> ContainerFacts:
         image=Image(_text(config, "Image") or _text(facts, "ImageName"), _image_id(_text(facts, "Image"))),
         status=_text(state, "Status"),
         health="" if status == "none" else status,
-        health_log=_last_output(health),
+        health_log=_without_its_secrets(_last_output(health), config),
         exit_code=_number(state, "ExitCode"),
         oom_killed=state.get("OOMKilled") is True,
         restart_count=_number(facts, "RestartCount"),
@@ -268,6 +270,15 @@ def _container(facts: Facts) -> ContainerFacts:
         error=_text(state, "Error"),
         pin=_text(_inner(config, "Labels"), compose.PIN_LABEL),
     )
+
+
+def _without_its_secrets(said: str, config: Mapping[str, object]) -> str:
+    """What a container says, with the values masked of its environment variables that are named like a secret."""
+    environment = config.get("Env")
+    pairs = [str(pair).partition("=") for pair in environment] if isinstance(environment, list) else []
+    for value in sorted((value for name, _, value in pairs if _SECRET_NAME.search(name)), key=len, reverse=True):
+        said = said.replace(value, "********") if len(value) >= _SHORTEST_SECRET else said
+    return said
 
 
 def _last_output(health: Facts) -> str:

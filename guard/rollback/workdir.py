@@ -49,6 +49,7 @@ RUN, LOCK, PID, RESULT = "run.json", "lock", "pid", "result.json"
 EVENTS, STDOUT, SHIM_LOG, HOSTS = "events.jsonl", "stdout.log", "shim.log", "hosts"
 INVENTORY, VARS, SECRETS, CONFIG, PLAYBOOK = "inventory.yml", "vars.yml", "secrets.json", "ansible.cfg", "playbook"
 WORD = "word"
+DURABLE = (RUN, PID, RESULT)  # a run's life on disk, in order: asked for, taken over by its shim, ended
 PASSING = (INVENTORY, VARS, SECRETS)  # may hold secrets: gone when the run is over
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")

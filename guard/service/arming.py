@@ -211,7 +211,7 @@ class Arming:
             raise
         handle = armed.run.go({"fence": lease.fence})
         await asyncio.to_thread(write_plan, artifacts, record, plan)
-        results = await follow(session, record, handle)
+        results = await follow(session, record, plan, handle)
         if handle.word != "go":  # it ended in that very moment: nothing was swapped
             return await carry_out(session, bound, record, plan, stop)
         if _is_stale(handle, results):

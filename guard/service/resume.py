@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from guard.decide.recover import left_to_do, narrowed, observed
+from guard.decide.recover import credited, left_to_do, narrowed, observed
 from guard.decide.revert import goes_back
 from guard.decide.target import Wish, choose
 from guard.errors import GuardError
@@ -75,7 +75,7 @@ async def resume(session: Session, bound: Bound, rollback: Rollback, lease: Leas
     if rollback.ended_at is not None and plan.on_batch_failure == "revert":
         plan = replace(plan, on_batch_failure="stop")  # the others were verified long since: one late host moves nobody
     results = {
-        host: observed(host_plan, facts.get(host, _gone(host_plan)), rollback.hosts.get(host))
+        host: credited(plan, observed(host_plan, facts.get(host, _gone(host_plan)), rollback.hosts.get(host)))
         for host, host_plan in plan.hosts.items()
     }
     for result in results.values():

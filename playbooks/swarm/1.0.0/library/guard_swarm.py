@@ -12,6 +12,7 @@ that was killed anywhere is finished by the next one with the same plan, see ``U
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -414,81 +415,19 @@ class Engine:
         return False
 
 
-# ---------------------------------------------------------------------------------------------------------- program.py
-
-ENGINE_RETURN_S = 20.0  # how long a swap waits for an engine that went away under it
-
-
-def survive_hangups():
-    """A swap is not left half done because a connection ended or somebody pressed Ctrl-C: it takes seconds."""
-    for number_ in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
-        signal.signal(number_, signal.SIG_IGN)
-
-
-def engine_of(plan):
-    engine = Engine(plan["engine"] or os.environ.get("DOCKER_HOST") or DEFAULT_ENGINE)
-    engine_address(engine.address)
-    return engine
-
-
-def wait_for(engine):
-    """Until the engine answers again, at most ENGINE_RETURN_S."""
-    until = time.monotonic() + ENGINE_RETURN_S
-    while True:
-        try:
-            return engine.negotiate()
-        except EngineGone:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.2)
-
-
-def result_of(arguments, read, work):
-    """Arguments in, result out: the only place where a failure becomes a result."""
-    plan, failed = {}, {"changed": False, "state": "failed", "steps": [], "log_tail": None}
-    try:
-        mode, plan = read(arguments)
-        result = work(mode, plan, bool(arguments.get("_ansible_check_mode")))
-    except Problem as problem:
-        result = dict(failed, error=str(problem), kind=problem.kind)
-        if plan.get("target"):
-            result["to"] = {"image": plan["target"]["image"], "image_id": plan["target"]["image_id"]}
-    except Exception as unexpected:  # the last resort: without a result guard would know nothing about this host
-        import traceback
-
-        result = dict(failed, error=f"unexpected: {unexpected!r}", kind="unexpected", exception=traceback.format_exc())
-    for key in ("from", "to", "backup_tag", "downtime_s", "error", "container_id"):
-        result.setdefault(key, None)
-    if result["state"] in ("failed", "reverted"):
-        result.update(failed=True, msg=result["error"])
-    if arguments.get("_ansible_diff") and result["from"] and result["to"]:
-        shown = ["".join("{}: {}\n".format(*pair) for pair in sorted(result[key].items())) for key in ("from", "to")]
-        result["diff"] = {
-            "before_header": plan["container"],
-            "after_header": plan["container"],
-            "before": shown[0],
-            "after": shown[1],
-        }
-    return result
-
-
-def run_as_program(text_, read, work):
-    """``read``: arguments → (mode, plan). ``work``: mode, plan, check mode → result. Both raise Problem."""
-    result = result_of(json.loads(text_), read, work)
-    sys.stdout.write(json.dumps(result) + "\n")
-    sys.stdout.flush()
-    sys.exit(1 if result.get("failed") else 0)
-
-
 # ----------------------------------------------------------------------------------------------------------- memory.py
 
 LOCK_WAIT_S = 10.0
 
 
+def folder_name(chosen):
+    """Where guard's folder on this host is."""
+    return chosen or ("/var/lib/guard" if os.geteuid() == 0 else os.path.expanduser("~/.local/state/guard"))
+
+
 def state_folder(chosen, look_only):
     """guard's folder on this host, made 0700 when missing. Refused when somebody else could write into it."""
-    if chosen is None:
-        chosen = "/var/lib/guard" if os.geteuid() == 0 else os.path.expanduser("~/.local/state/guard")
+    chosen = folder_name(chosen)
     if look_only:
         return chosen
     try:
@@ -596,20 +535,108 @@ class Memory:
         write_durably(self.journal_name, json.dumps(self.facts).encode() + b"\n")
 
     def note(self, **facts):
-        """Append facts, on disk when this returns."""
+        """Append facts, on disk when this returns.
+
+        Not while a swap is under way and the disk has become full: to stop there could leave nothing running. That it
+        is under way is on disk already, and the names of the containers say how far it has come.
+        """
+        under_way = self.facts.get("phase") in ("swapping", "undoing")
+        self.facts.update(facts)
+        try:
+            self.append(json.dumps(facts).encode() + b"\n")
+        except OSError as wrong:
+            if not under_way:
+                raise Problem("state", f"guard's journal {self.journal_name} can't be written: {wrong}") from wrong
+
+    def append(self, line):
+        """All of the line, or none of it."""
         if self.handle is None:
             self.handle = os.open(self.journal_name, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             size = os.fstat(self.handle).st_size
             if size and os.pread(self.handle, 1, size - 1) != b"\n":
                 os.write(self.handle, b"\n")
-        self.facts.update(facts)
-        os.write(self.handle, json.dumps(facts).encode() + b"\n")
-        os.fdatasync(self.handle)
+        size = os.fstat(self.handle).st_size
+        try:
+            if os.write(self.handle, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fdatasync(self.handle)
+        except OSError:
+            os.ftruncate(self.handle, size)
+            raise
 
     def close(self):
         if self.handle is not None:
             os.close(self.handle)
             self.handle = None
+
+
+# ---------------------------------------------------------------------------------------------------------- program.py
+
+ENGINE_RETURN_S = 20.0  # how long a swap waits for an engine that went away under it
+
+
+def survive_hangups():
+    """A swap is not left half done because a connection ended or somebody pressed Ctrl-C: it takes seconds."""
+    for number_ in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+        signal.signal(number_, signal.SIG_IGN)
+
+
+def engine_of(plan):
+    engine = Engine(plan["engine"] or os.environ.get("DOCKER_HOST") or DEFAULT_ENGINE)
+    engine_address(engine.address)
+    return engine
+
+
+def wait_for(engine):
+    """Until the engine answers again, at most ENGINE_RETURN_S."""
+    until = time.monotonic() + ENGINE_RETURN_S
+    while True:
+        try:
+            return engine.negotiate()
+        except EngineGone:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.2)
+
+
+def result_of(arguments, read, work):
+    """Arguments in, result out: the only place where a failure becomes a result."""
+    plan, failed = {}, {"changed": False, "state": "failed", "steps": [], "log_tail": None}
+    try:
+        mode, plan = read(arguments)
+        result = work(mode, plan, bool(arguments.get("_ansible_check_mode")))
+    except Problem as problem:
+        result = dict(failed, error=str(problem), kind=problem.kind)
+        if plan.get("target"):
+            result["to"] = {"image": plan["target"]["image"], "image_id": plan["target"]["image_id"]}
+    except OSError as wrong:  # lock, fence or journal; a swap that is under way does without them
+        where = folder_name(plan.get("state_dir"))
+        result = dict(failed, error=f"guard's folder {where} can't be used: {wrong}", kind="state")
+    except Exception as unexpected:  # the last resort: without a result guard would know nothing about this host
+        import traceback
+
+        result = dict(failed, error=f"unexpected: {unexpected!r}", kind="unexpected", exception=traceback.format_exc())
+    for key in ("from", "to", "backup_tag", "downtime_s", "error", "container_id"):
+        result.setdefault(key, None)
+    if result["state"] in ("failed", "reverted"):
+        result.update(failed=True, msg=result["error"])
+    if arguments.get("_ansible_diff") and result["from"] and result["to"]:
+        shown = ["".join("{}: {}\n".format(*pair) for pair in sorted(result[key].items())) for key in ("from", "to")]
+        result["diff"] = {
+            "before_header": plan["container"],
+            "after_header": plan["container"],
+            "before": shown[0],
+            "after": shown[1],
+        }
+    return result
+
+
+def run_as_program(text_, read, work):
+    """``read``: arguments → (mode, plan). ``work``: mode, plan, check mode → result. Both raise Problem."""
+    result = result_of(json.loads(text_), read, work)
+    sys.stdout.write(json.dumps(result) + "\n")
+    sys.stdout.flush()
+    sys.exit(1 if result.get("failed") else 0)
 
 
 # ---------------------------------------------------------------------------------------------------------- restore.py
