@@ -96,6 +96,9 @@ class LeaseStore(Protocol):
     def acquire(self, service: str, holder: str, ttl_s: float) -> Lease:
         """Take the service, with a fence number above every earlier one. LeaseHeld names holder and time left."""
 
+    def next_fence(self, service: str) -> int:
+        """A fence number above every earlier one, without taking the service. LeaseHeld when somebody has it."""
+
     def renew(self, lease: Lease) -> None:
         """LeaseLost when it has been taken over."""
 
@@ -113,8 +116,16 @@ class Journal(Protocol):
     def record_host(self, rollback_id: str, result: HostResult) -> None: ...
 
     def end_rollback(
-        self, rollback_id: str, outcome: RollbackOutcome, *, verified: bool, reason: str, ended_at: datetime
-    ) -> None: ...
+        self,
+        rollback_id: str,
+        outcome: RollbackOutcome,
+        *,
+        verified: bool,
+        reason: str,
+        ended_at: datetime,
+        phase: Phase = Phase.ENDED,
+    ) -> None:
+        """``phase``: ENDED, or REVERTED when the hosts were put back."""
 
     def rollback(self, rollback_id: str) -> Rollback | None: ...
 

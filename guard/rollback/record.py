@@ -23,6 +23,7 @@ _CARRIED = (
     "kind",
     "container_id",
     "unreachable",
+    "word",
 )
 _EXPLAINS = ("error", "msg", "module_stderr", "stderr", "module_stdout", "exception")
 _LONGEST = 2000

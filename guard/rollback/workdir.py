@@ -5,6 +5,7 @@
     <state>/runs/<rollback id>/<run>/
       run.json        what was asked for: playbook, version, digest, entry, hosts, variables (redacted), forks …
       playbook/       the playbook folder, the very bytes whose digest was verified
+      hooks/          the user's task files that ran around each swap; run.json has their SHA-256
       ansible.cfg     every setting that is not Ansible's default
       events.jsonl    redacted events as they came, one JSON object per line
       stdout.log      what ansible-playbook printed, redacted
@@ -12,6 +13,7 @@
       result.json     how it ended, and each host's result; written once, by rename
       hosts/HOST/     result.json (the module's full result, redacted), container.log (the last lines of the container)
       lock, pid       held for the life of the run; whose it is
+      word            a named pipe, in the folder of a run that is armed in advance: what to do comes through it
       inventory.yml, vars.yml, secrets.json    only during the run
 
 The playbook is copied, not used in place: what ran can be read afterwards, an upgrade in the middle of a run cannot
@@ -23,6 +25,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import re
 import shutil
@@ -38,12 +41,14 @@ import yaml
 
 from guard.errors import StateError, UsageError
 from guard.model import Host
+from guard.rollback import hooks
 from guard.rollback.catalog import Installed
 from guard.rollback.redact import Redactor, secrets_in
 
 RUN, LOCK, PID, RESULT = "run.json", "lock", "pid", "result.json"
 EVENTS, STDOUT, SHIM_LOG, HOSTS = "events.jsonl", "stdout.log", "shim.log", "hosts"
 INVENTORY, VARS, SECRETS, CONFIG, PLAYBOOK = "inventory.yml", "vars.yml", "secrets.json", "ansible.cfg", "playbook"
+WORD = "word"
 PASSING = (INVENTORY, VARS, SECRETS)  # may hold secrets: gone when the run is over
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
@@ -96,7 +101,10 @@ class RunSpec:
     ``folder`` is new and lies below ``<state>/runs`` (see ``run_folder``). ``variables`` reach the playbook as extra
     variables, as data. ``targets`` are the image IDs the hosts are to run in the end; a result that names another image
     is a failure. ``secrets`` are masked wherever they turn up; values of secret-looking variables are masked anyway.
-    ``forks`` None: as many as fit this machine. ``check``: Ansible's check mode.
+    ``forks`` None: as many as fit this machine. ``check``: Ansible's check mode. ``prepares``: the run ends before the
+    swap, so ``planned`` is how a host may end. ``hooks`` run around each swap, with the user's own collections;
+    ``others`` are hosts they may delegate to. ``armed_s``: the run waits for a word, at most that long (and
+    ``timeout_s`` is what it may take besides).
     """
 
     folder: Path
@@ -109,6 +117,10 @@ class RunSpec:
     forks: int | None = None
     timeout_s: float = 1800.0
     check: bool = False
+    prepares: bool = False
+    hooks: tuple[hooks.Hook, ...] = ()
+    others: tuple[Host, ...] = ()
+    armed_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +134,8 @@ class Asked:
     timeout_s: float
     check: bool
     scratch: Path
+    prepares: bool = False
+    armed: bool = False
 
 
 def run_folder(state_dir: Path, rollback_id: str, run: str) -> Path:
@@ -159,7 +173,7 @@ def fill(spec: RunSpec) -> Asked:
         if not _VARIABLE.fullmatch(name):
             raise UsageError(f"{name!r} cannot name an Ansible variable")
     secrets = set(spec.secrets) | secrets_in(spec.variables)
-    for host in spec.hosts:
+    for host in (*spec.hosts, *spec.others):
         secrets |= secrets_in(host.variables)
     scratch = _scratch()
     asked = Asked(
@@ -167,16 +181,23 @@ def fill(spec: RunSpec) -> Asked:
         hosts=names,
         targets=dict(spec.targets),
         forks=spec.forks or default_forks(len(names)),
-        timeout_s=spec.timeout_s,
+        timeout_s=spec.timeout_s + spec.armed_s,
         check=spec.check,
         scratch=scratch,
+        prepares=spec.prepares,
+        armed=spec.armed_s > 0,
     )
+    persist_s = math.ceil(spec.armed_s) + 60
+    waiting = {"guard_word_pipe": str(spec.folder / WORD), "guard_word_longest_s": spec.armed_s} if asked.armed else {}
     try:
         _copy_playbook(spec)
-        write(spec.folder / INVENTORY, inventory_text(spec.hosts, scratch))
-        write(spec.folder / VARS, variables_text(spec.variables))
+        hooks.copy(spec.hooks, spec.folder, write)
+        others = [host for host in spec.others if _HOST.fullmatch(host.name)]  # the rest can't be delegated to
+        write(spec.folder / INVENTORY, inventory_text((*spec.hosts, *others), scratch, persist_s))
+        around = hooks.variables(spec.hooks, spec.folder, names)
+        write(spec.folder / VARS, variables_text({**spec.variables, **waiting, **around}))
         write(spec.folder / SECRETS, json.dumps(sorted(secrets)))
-        write(spec.folder / CONFIG, config_text(scratch, asked.forks))
+        write(spec.folder / CONFIG, config_text(scratch, asked.forks, os.environ if spec.hooks else None))
         write(spec.folder / RUN, json.dumps(_document(spec, asked, Redactor(secrets)), indent=1))
     except OSError as error:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -205,6 +226,8 @@ def read_asked(folder: Path) -> Asked:
             timeout_s=said["timeout_s"],
             check=said["check"],
             scratch=Path(said["scratch"]),
+            prepares=said.get("prepares", False),
+            armed=said["armed"],
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StateError(
@@ -219,6 +242,13 @@ def scrub(folder: Path, scratch: Path | None) -> None:
             (folder / name).unlink()
     if scratch is not None and scratch.name.startswith("guard-run-"):
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def remove(folder: Path) -> None:
+    """The run has left nothing worth keeping: its folder goes, and its rollback's when that is empty then."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):
+        folder.parent.rmdir()
 
 
 def write(path: Path, content: str | bytes) -> None:
@@ -249,14 +279,14 @@ def _is_address(name: str) -> bool:
         return False
 
 
-def inventory_text(hosts: Iterable[Host], scratch: Path) -> str:
+def inventory_text(hosts: Iterable[Host], scratch: Path, persist_s: int = 60) -> str:
     """A YAML inventory of exactly these hosts. Every value is ``!unsafe``: used, and never evaluated.
 
     The tag stands on the mapping: on a scalar, Ansible guesses the type again and makes ``"1.10"`` a number.
     """
     lines = ["all:", "  hosts:"]
     for host in hosts:
-        lines.append(f"    {flow(host.name)}: !unsafe {flow(_with_connection(host, scratch))}")
+        lines.append(f"    {flow(host.name)}: !unsafe {flow(_with_connection(host, scratch, persist_s))}")
     return "\n".join(lines) + "\n"
 
 
@@ -265,14 +295,14 @@ def variables_text(variables: Mapping[str, object]) -> str:
     return f"!unsafe {flow(variables)}\n"
 
 
-def _with_connection(host: Host, scratch: Path) -> dict[str, object]:
+def _with_connection(host: Host, scratch: Path, persist_s: int) -> dict[str, object]:
     """The host's variables, with guard's own SSH options where ssh looks first (socket) or last (keep-alive)."""
     found = {k: v for k, v in host.variables.items() if k not in _MAGIC and _VARIABLE.fullmatch(k)}
     if found.get("ansible_connection") in ("local", "ansible.builtin.local"):
         found.setdefault("ansible_python_interpreter", sys.executable)
         return found
     # A shared socket would hide a changed host key; ssh takes the first value it is given, so ours stands first.
-    shared = f"-o ControlMaster=auto -o ControlPersist=60s -o ControlPath={scratch}/%C"
+    shared = f"-o ControlMaster=auto -o ControlPersist={persist_s}s -o ControlPath={scratch}/%C"
     found["ansible_ssh_args"] = f"{shared} {found.get('ansible_ssh_args') or '-C'}"
     # A frozen host becomes unreachable after about 15 s. Last, so that the user's own keep-alive wins.
     alive = "-o ServerAliveInterval=5 -o ServerAliveCountMax=2"
@@ -298,8 +328,9 @@ def _plain(value: object) -> object:
     return str(value).encode(errors="replace").decode()
 
 
-def config_text(scratch: Path, forks: int) -> str:
-    """The run's own ansible.cfg: the user's (and one in the current folder) is never read."""
+def config_text(scratch: Path, forks: int, environ: Mapping[str, str] | None = None) -> str:
+    """The run's own ansible.cfg: the user's (and one in the current folder) is never read. ``environ``: the run has
+    hooks, which may need the collections and roles that this environment says."""
     return f"""\
 [defaults]
 forks = {forks}
@@ -315,9 +346,7 @@ inventory_unparsed_warning = False
 deprecation_warnings = False
 local_tmp = {scratch}/ansible
 fact_caching = memory
-collections_path = {scratch}/collections
-collections_scan_sys_path = False
-roles_path = {scratch}/roles
+{hooks.search_paths(scratch, environ)}
 home = {scratch}/home
 internal_poll_interval = 0.001
 display_skipped_hosts = False
@@ -349,7 +378,10 @@ def _document(spec: RunSpec, asked: Asked, redactor: Redactor) -> dict[str, obje
         "forks": asked.forks,
         "timeout_s": asked.timeout_s,
         "check": asked.check,
+        "prepares": asked.prepares,
+        "hooks": hooks.document(spec.hooks),
         "scratch": str(asked.scratch),
+        "armed": asked.armed,
     }
 
 

@@ -17,7 +17,8 @@ def restore_with(swap):
             return swap(engine, None, plan, check_mode).snapshot()
         engine.negotiate()
         with Memory(plan, engine.address, check_mode) as memory:
-            memory.refuse_older()
+            if mode != "discard":  # which asks for itself: it may always take back what is its own
+                memory.refuse_older()
             task = swap(engine, memory, plan, check_mode)
             if mode != "swap":
                 return getattr(task, mode)()
