@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+from guard.decide.outcome import RESUMED, summary
 from guard.decide.recover import left_to_do, narrowed, observed
 from guard.decide.target import Wish, choose
 from guard.errors import GuardError
@@ -57,7 +58,7 @@ async def resume(session: Session, bound: Bound, rollback: Rollback, lease: Leas
         await asyncio.to_thread(store.record_host, rollback.id, result)
     todo = tuple(h for h in left_to_do(results) if results[h].state is not HostState.UNREACHABLE)
     going = narrowed(plan, todo) if todo else narrowed(plan, ())
-    current = replace(rollback, hosts=results, fence=lease.fence)
+    current = replace(rollback, reason=_cause(rollback) + RESUMED.removesuffix("; "), hosts=results, fence=lease.fence)
     return await carry_out(session, bound, current, _all_batched(going, todo), stop)
 
 
@@ -80,6 +81,12 @@ def _with_targets(plan: Plan, facts: dict[str, HostFacts], bound: Bound, release
             wish = Wish(fallback=bound.config.rollback.fallback, bad=bad or None)
             hosts[name] = choose(seen, releases, wish)
     return replace(plan, hosts=hosts)
+
+
+def _cause(rollback: Rollback) -> str:
+    """Why it was begun, without how an earlier attempt ended: the record tells of the last one."""
+    cause = rollback.reason.partition(RESUMED)[0]
+    return cause if rollback.ended_at is None else cause.rpartition(f"; {summary(rollback.hosts)}; ")[0] or cause
 
 
 def _gone(plan: HostPlan) -> HostFacts:
