@@ -76,7 +76,8 @@ def _file(options: Options, formatter: logging.Formatter) -> logging.Handler:
     if path is None:
         raise ValueError("no log file was asked for")
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in reversed(path.absolute().parents):  # parents=True would not give them this mode
+            folder.mkdir(mode=0o700, exist_ok=True)
         handler = _PrivateFile(path, maxBytes=MOST_BYTES, backupCount=BACKUPS, encoding="utf-8")
     except OSError as error:
         raise StateError(
