@@ -129,7 +129,8 @@ def _host_text(result: HostResult) -> str:
             again = f"runs {before if result.from_ else 'what was there'} again"
             told = [again, down, f"{target} did not hold: {error}" if result.to else error]
         case HostState.UNREACHABLE | HostState.SKIPPED | HostState.FAILED:
-            told = [error or "not touched", f"was to be {swap}" if swap else "", down]
+            instead = f"was to get {target}" + (f" in place of {before}" if result.from_ else "")
+            told = [error or "not touched", instead if result.to else "", down]
     return "; ".join(part for part in told if part)
 
 
@@ -185,9 +186,11 @@ def next_steps(rollback: Rollback, logs_told: bool = False) -> list[str]:
     """What a tired person should do now. Nothing when all is well, or when nothing was to be done."""
     if rollback.outcome is RollbackOutcome.UNFINISHED:
         return [f"`guard resume {rollback.id}` finishes it; a running `guard watch` does so by itself"]
+    service, steps = rollback.service, []
+    if rollback.outcome is RollbackOutcome.REFUSED and "; hold: " in rollback.reason:
+        return [f"`guard unhold {service}` ends the hold; `guard rollback {service} --force` overrides it"]
     if rollback.outcome not in (RollbackOutcome.PARTIAL, RollbackOutcome.FAILED):
         return []
-    service, steps = rollback.service, []
     of = {state: sorted(n for n, r in rollback.hosts.items() if r.state is state) for state in HostState}
     if away := of[HostState.UNREACHABLE]:
         steps.append(
@@ -217,7 +220,7 @@ def gate_text(gate: Gate, rollbacks: Sequence[Rollback]) -> list[str]:
 
 def history_text(rollbacks: Sequence[Rollback], gates: Sequence[Gate]) -> list[str]:
     entries = [
-        (r.started_at, [clock_text(r.started_at), r.id, r.service, r.outcome.value, _hosts_text(r)]) for r in rollbacks
+        (r.started_at, [clock_text(r.started_at), r.id, r.service, r.outcome.value, _what_text(r)]) for r in rollbacks
     ]
     entries += [
         (
@@ -238,7 +241,9 @@ def history_text(rollbacks: Sequence[Rollback], gates: Sequence[Gate]) -> list[s
     return table([["BEGUN", "ID", "SERVICE", "OUTCOME", "WHAT"], *rows])
 
 
-def _hosts_text(rollback: Rollback) -> str:
+def _what_text(rollback: Rollback) -> str:
+    if rollback.outcome is RollbackOutcome.REFUSED:
+        return rollback.reason
     states = [result.state.value for result in rollback.hosts.values()]
     return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
 

@@ -18,7 +18,7 @@ from guard.model import (
     RollbackOutcome,
     Trigger,
 )
-from guard.report.text import gate_text, names_text, rollback_text
+from guard.report.text import gate_text, history_text, names_text, rollback_text
 
 NOW = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
 OLD, NEW = Image("web:1.1.0", "sha256:" + "a" * 64), Image("web:1.0.0", "sha256:" + "b" * 64)
@@ -52,10 +52,10 @@ CASES = [
     ),
     (
         AWAY,
-        "the SSH connection failed; was to be web:1.1.0 (aaaaaaaaaaaa) -> web:1.0.0 (bbbbbbbbbbbb)",
+        "the SSH connection failed; was to get web:1.0.0 (bbbbbbbbbbbb) in place of web:1.1.0 (aaaaaaaaaaaa)",
     ),
     (SKIPPED, "the image is gone"),
-    (FAILED, "no space left on device; was to be web:1.1.0 (aaaaaaaaaaaa) -> web:1.0.0 (bbbbbbbbbbbb)"),
+    (FAILED, "no space left on device; was to get web:1.0.0 (bbbbbbbbbbbb) in place of web:1.1.0 (aaaaaaaaaaaa)"),
 ]
 
 
@@ -68,6 +68,10 @@ def test_a_host_s_line_says_what_runs_there_and_why(result: HostResult, said: st
 NEXT = [
     (rollback(RollbackOutcome.RESTORED, RESTORED), []),
     (rollback(RollbackOutcome.REFUSED, SKIPPED), []),
+    (
+        rollback(RollbackOutcome.REFUSED, SKIPPED, reason="asked for by ada; hold: held until noon by bob: migration"),
+        ["`guard unhold web` ends the hold; `guard rollback web --force` overrides it"],
+    ),
     (
         rollback(RollbackOutcome.UNFINISHED, RESTORED, ended_at=None),
         ["`guard resume rb-1` finishes it; a running `guard watch` does so by itself"],
@@ -139,6 +143,11 @@ def test_a_failed_gate_whose_rollback_was_finished_later_says_so() -> None:
     since = "  since      resumed after the gate: every host is back and verified now"
     assert since in gate_text(gate, [rollback(RollbackOutcome.RESTORED, RESTORED)])
     assert since not in gate_text(gate, [rollback(RollbackOutcome.PARTIAL, RESTORED, AWAY)])
+
+
+def test_the_history_says_why_a_rollback_was_refused() -> None:
+    record = rollback(RollbackOutcome.REFUSED, SKIPPED, reason="asked for by ada; hold: held until noon")
+    assert history_text([record], [])[1].endswith("refused  asked for by ada; hold: held until noon")
 
 
 def test_many_names_are_cut() -> None:
