@@ -2,12 +2,13 @@
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo test lint playbooks bench clean
+.PHONY: help demo test lint molecule playbooks bench clean
 
 help:
 	@echo 'make demo    the whole story on a throw-away fleet (root, or a Docker engine you may use)'
 	@echo 'make test    linters, type checks and all tests (root)'
 	@echo 'make lint    linters and type checks only'
+	@echo 'make molecule  the scenarios of the published playbooks (root)'
 	@echo 'make playbooks  the one-file modules, put together from playbooks/parts'
 	@echo 'make bench   the figures of the documentation, measured here (root)'
 	@echo 'make clean   remove caches and build output'
@@ -18,6 +19,14 @@ demo:
 
 test: lint
 	$(BIN)/pytest
+	$(scenarios)
+
+# The fleet of the scenarios ends with this, also when it fails or is interrupted; see molecule/shared/fleet.py.
+scenarios = ANSIBLE_HOME=$(CURDIR)/.ansible $(BIN)/molecule test --all --no-command-borders
+
+molecule:
+	@.ci/setup test
+	$(scenarios)
 
 lint:
 	@.ci/setup test
@@ -26,7 +35,8 @@ lint:
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/ansible-lint --offline --profile production playbooks
+	$(BIN)/mypy --strict molecule/shared/fleet.py
+	$(BIN)/ansible-lint -qq --offline --profile production playbooks molecule
 
 playbooks:
 	$(BIN)/python playbooks/assemble.py

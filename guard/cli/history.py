@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -24,6 +25,7 @@ def history(options: Options, id_: str | None, limit: int) -> None:
     """Rollbacks and gates on record, newest first; with an ID all that is known of that one."""
     from guard.report.documents import rollback_document
     from guard.report.text import gate_text, history_text, rollback_text
+    from guard.rollback.artifacts import Evidence, evidence
 
     async def work(session: Session, stop: Stop) -> None:  # noqa: ARG001 - nothing here takes long
         store = session.store
@@ -37,7 +39,9 @@ def history(options: Options, id_: str | None, limit: int) -> None:
             return
         rollback, gate = store.rollback(id_), store.gate(id_)
         if rollback is not None:
-            say(options, rollback_document(rollback), rollback_text(rollback))
+            left = evidence(Path(rollback.artifacts)) if rollback.artifacts else Evidence()
+            told = {**rollback_document(rollback), "events": list(left.events), "logs": dict(left.logs)}
+            say(options, told, rollback_text(rollback, left.events, left.logs))
         elif gate is not None:
             of_gate = [r for r in store.rollbacks(None, 10_000) if r.gate_id == gate.id]
             say(options, _gate_document(gate), gate_text(gate, of_gate))

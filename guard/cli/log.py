@@ -6,6 +6,7 @@ import logging
 import logging.handlers
 import os
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, TextIO
 
 from guard.cli.options import Options
@@ -50,6 +51,14 @@ def configure(options: Options, stream: TextIO, *, quiet: bool) -> structlog.std
     return bound
 
 
+class _PrivateFile(logging.handlers.RotatingFileHandler):
+    """A new log file is for its owner alone; one that is there keeps its mode, which somebody may have chosen."""
+
+    def _open(self) -> TextIOWrapper:
+        descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        return os.fdopen(descriptor, "a", encoding=self.encoding)
+
+
 def _formatter(renderer: structlog.typing.Processor) -> logging.Formatter:
     import structlog
 
@@ -67,8 +76,9 @@ def _file(options: Options, formatter: logging.Formatter) -> logging.Handler:
     if path is None:
         raise ValueError("no log file was asked for")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.handlers.RotatingFileHandler(path, maxBytes=MOST_BYTES, backupCount=BACKUPS, encoding="utf-8")
+        for folder in reversed(path.absolute().parents):  # parents=True would not give them this mode
+            folder.mkdir(mode=0o700, exist_ok=True)
+        handler = _PrivateFile(path, maxBytes=MOST_BYTES, backupCount=BACKUPS, encoding="utf-8")
     except OSError as error:
         raise StateError(
             f"cannot write the log file {path}: {error.strerror}", hint="name another with --log-file"

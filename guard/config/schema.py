@@ -35,7 +35,9 @@ class Defaults(_Frozen):
 class RetentionConfig(_Frozen):
     """How much of the past is kept. An unfinished run is never deleted."""
 
-    runs: Annotated[fields.Count, Field(description="Artifacts of at most this many runs are kept.")] = 50
+    runs: Annotated[fields.Count, Field(description="Artifacts of this many rollbacks are kept, and of snapshots.")] = (
+        50
+    )
     days: Annotated[fields.Count, Field(description="Artifacts older than this many days are deleted.")] = 90
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from guard.model import HostResult, HostState, RollbackOutcome
 
+RESUMED = "; resumed; "  # in the reason of a rollback that was taken up again
 _DONE = (HostState.RESTORED, HostState.UNCHANGED)
 
 

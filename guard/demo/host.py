@@ -17,6 +17,7 @@ from pathlib import Path
 
 from guard.demo.base import BaseHost, interpreter
 from guard.demo.ground import SSH_PORT, FleetError, Ground, run, wait_until
+from guard.demo.image import image_id
 
 _START_SSHD = "/usr/sbin/sshd -f /etc/ssh/fleet_sshd_config"
 _START_ENGINE = "setsid dockerd </dev/null >>/var/log/dockerd.log 2>&1 &"
@@ -171,6 +172,25 @@ class Host(BaseHost):
             self.start_sshd()
         if not self._engine_of and not self._processes("dockerd"):
             self.start_engine()
+
+    def clear(self, images: Mapping[str, bytes]) -> None:
+        """As if new: powered on, exactly these images (by reference, as ``load`` takes them), no container, network,
+        or memory of guard."""
+        self.revive()
+        if containers := self.docker("ps", "--all", "--quiet").split():
+            self.docker("rm", "--force", "--volumes", *containers)
+        wanted = {f"{reference} {image_id(image)}": image for reference, image in images.items()}
+        listing = self.docker("images", "--no-trunc", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}").splitlines()
+        strangers = [line.split() for line in listing if line not in wanted]
+        if strangers:
+            references = [reference if "<none>" not in reference else ident for reference, ident in strangers]
+            self.docker("rmi", "--force", *references)
+        for line, image in wanted.items():
+            if line not in listing:
+                self.load(image)
+        self.docker("network", "prune", "--force")
+        # The restore module keeps the last fence number on the host; a new store counts from 1 again.
+        self.exec(["sh", "-c", "rm -rf /var/lib/guard /run/guard /root/.ansible"])
 
     # -- the engine
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
+from guard.decide.outcome import RESUMED
 from guard.decide.service import state_of
 from guard.decide.thresholds import TargetStatus
 from guard.model import (
@@ -34,7 +35,7 @@ ROLLBACK_SENTENCES = {
     RollbackOutcome.FAILED: "FAILED",
     RollbackOutcome.REFUSED: "REFUSED: nothing was changed",
     RollbackOutcome.DRY_RUN: "DRY RUN: nothing was changed; this is what would be done",
-    RollbackOutcome.UNFINISHED: "UNFINISHED: guard resume finishes it",
+    RollbackOutcome.UNFINISHED: "UNFINISHED: it runs, or its guard was ended in the middle",
 }
 
 
@@ -110,65 +111,111 @@ def status_text(
 
 
 def host_rows(hosts: Mapping[str, HostResult]) -> list[list[str]]:
-    rows = []
-    for name, result in sorted(hosts.items()):
-        told = []
-        if result.state is HostState.UNCHANGED:
-            told.append(f"runs {image_text(result.to)} already")
-        elif result.to is not None:
-            told.append(f"{image_text(result.from_)} -> {image_text(result.to)}")
-        if result.downtime_s is not None:
-            told.append(f"down {result.downtime_s:.2f} s")
-        if result.error:
-            told.append(result.error)
-        rows.append([name, result.state.value, "; ".join(told)])
-    return rows
+    """Name, state, and what that means there: what ran, what runs, how long it was down, why."""
+    return [[name, result.state.value, _host_text(result)] for name, result in sorted(hosts.items())]
 
 
-def rollback_text(rollback: Rollback) -> list[str]:
-    lines = [f"rollback {rollback.id} of {rollback.service}: {ROLLBACK_SENTENCES[rollback.outcome]}"]
+def _host_text(result: HostResult) -> str:
+    error = result.error or ""
+    down = "" if result.downtime_s is None else f"down {result.downtime_s:.2f} s"
+    before, target = image_text(result.from_), image_text(result.to)
+    swap = f"{before} -> {target}" if result.to is not None else ""
+    match result.state:
+        case HostState.RESTORED | HostState.PLANNED:
+            told = [swap, down, error]
+        case HostState.UNCHANGED:
+            told = [f"runs {target} already", error]
+        case HostState.REVERTED:
+            again = f"runs {before if result.from_ else 'what was there'} again"
+            told = [again, down, f"{target} did not hold: {error}" if result.to else error]
+        case HostState.UNREACHABLE | HostState.SKIPPED | HostState.FAILED:
+            instead = f"was to get {target}" + (f" in place of {before}" if result.from_ else "")
+            told = [error or "not touched", instead if result.to else "", down]
+    return "; ".join(part for part in told if part)
+
+
+def rollback_text(rollback: Rollback, events: Sequence[str] = (), logs: Mapping[str, str] | None = None) -> list[str]:
+    """All that is known of one rollback. ``events`` and ``logs`` (by host): paths of what its runs left behind."""
+    lines = [f"rollback {rollback.id} of {rollback.service}: {_sentence(rollback)}"]
     lines.extend(table(host_rows(rollback.hosts), "  "))
     lines.append(f"  why        {rollback.reason}")
-    lines.append(f"  trigger    {rollback.trigger.value}, begun {clock_text(rollback.started_at)}{_took(rollback)}")
+    lines.append(f"  trigger    {rollback.trigger.value}, begun {clock_text(rollback.started_at)}{_ended(rollback)}")
     if rollback.playbook is not None:
         playbook = rollback.playbook
         lines.append(f"  playbook   {playbook.name} {playbook.version} ({playbook.digest[:19]})")
     for name, result in sorted(rollback.hosts.items()):
         if result.notice:
             lines.append(f"  NOTE       {name}: {result.notice}")
-    tags = sorted({r.backup_tag for r in rollback.hosts.values() if r.backup_tag})
-    if tags:
-        lines.append(f"  backup     the images that ran before are tagged {', '.join(tags)}")
+    for tag in sorted({r.backup_tag for r in rollback.hosts.values() if r.backup_tag}):
+        tagged = [name for name, result in sorted(rollback.hosts.items()) if result.backup_tag == tag]
+        where = "" if len(tagged) == len(rollback.hosts) else f" on {names_text(tagged)}"
+        lines.append(f"  backup     what ran before is tagged {tag}{where}")
     if rollback.artifacts:
         lines.append(f"  artifacts  {rollback.artifacts}")
-    lines.extend(f"  {line}" for line in next_steps(rollback))
+    lines.extend(f"  events     {path}" for path in events)
+    lines.extend(f"  log        {host}: {path}" for host, path in sorted((logs or {}).items()))
+    lines.extend(f"  next       {step}" for step in next_steps(rollback, bool(logs)))
     return lines
 
 
-def _took(rollback: Rollback) -> str:
+def names_text(names: Sequence[str], most: int = 5) -> str:
+    """``web1, web2``; of many only the first, and how many more."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _sentence(rollback: Rollback) -> str:
+    """The outcome; of a failure also what it left behind."""
+    if rollback.outcome is not RollbackOutcome.FAILED:
+        return ROLLBACK_SENTENCES[rollback.outcome]
+    states = {result.state for result in rollback.hosts.values()}
+    if states & {HostState.RESTORED, HostState.UNCHANGED}:
+        return "FAILED: the images are back, but the checks do not hold"
+    if states == {HostState.REVERTED}:
+        return "FAILED: no host is restored; every host runs again what it ran before"
+    return "FAILED: no host is restored"
+
+
+def _ended(rollback: Rollback) -> str:
+    """With its end when it was resumed: the time between is mostly waiting."""
     if rollback.ended_at is None:
         return ""
+    if RESUMED in rollback.reason:
+        return f", resumed, ended {clock_text(rollback.ended_at)}"
     return f", took {(rollback.ended_at - rollback.started_at).total_seconds():.1f} s"
 
 
-def next_steps(rollback: Rollback) -> list[str]:
-    """What a tired person should do now. Nothing when all is well."""
-    states = {result.state for result in rollback.hosts.values()}
-    steps = []
-    if rollback.outcome is RollbackOutcome.UNFINISHED or HostState.UNREACHABLE in states:
-        steps.append(f"next: `guard resume {rollback.id}` once the hosts can be reached")
-    if rollback.outcome is RollbackOutcome.FAILED and not rollback.verified:
+def next_steps(rollback: Rollback, logs_told: bool = False) -> list[str]:
+    """What a tired person should do now. Nothing when all is well, or when nothing was to be done."""
+    if rollback.outcome is RollbackOutcome.UNFINISHED:
+        return [f"`guard resume {rollback.id}` finishes it; a running `guard watch` does so by itself"]
+    service, steps = rollback.service, []
+    if rollback.outcome is RollbackOutcome.REFUSED and "; hold: " in rollback.reason:
+        return [f"`guard unhold {service}` ends the hold; `guard rollback {service} --force` overrides it"]
+    if rollback.outcome not in (RollbackOutcome.PARTIAL, RollbackOutcome.FAILED):
+        return []
+    of = {state: sorted(n for n, r in rollback.hosts.items() if r.state is state) for state in HostState}
+    if away := of[HostState.UNREACHABLE]:
         steps.append(
-            f"next: `guard check {rollback.service}`; `guard rollback {rollback.service} --to IMAGE` goes elsewhere"
+            f"`guard resume {rollback.id}` once {names_text(away)} can be reached; a running `guard watch` does so"
+            " by itself"
         )
-    if HostState.REVERTED in states or HostState.FAILED in states:
-        steps.append("next: the failed container's last output is under the artifacts, in hosts/HOST/")
+    if (undone := of[HostState.REVERTED]) and not logs_told:
+        steps.append(f"`guard history {rollback.id}` says where the last output of {names_text(undone)} is")
+    if left := sorted([*of[HostState.SKIPPED], *undone, *of[HostState.FAILED]]):
+        limit = "" if len(left) == len(rollback.hosts) else f" --limit '{','.join(left)}'"
+        steps.append(f"`guard rollback {service} --to IMAGE{limit}` restores another image")
+    if rollback.outcome is RollbackOutcome.FAILED and (of[HostState.RESTORED] or of[HostState.UNCHANGED]):
+        steps.append(f"`guard check {service}` says what fails; `guard rollback {service} --to IMAGE` goes elsewhere")
     return steps
 
 
-def gate_text(gate: Gate, rollbacks: Iterable[Rollback]) -> list[str]:
+def gate_text(gate: Gate, rollbacks: Sequence[Rollback]) -> list[str]:
     outcome = gate.outcome or GateOutcome.INCONCLUSIVE
     lines = [f"gate {gate.id} of {', '.join(gate.services)}: {GATE_SENTENCES[outcome]}", f"  why        {gate.reason}"]
+    restored = bool(rollbacks) and all(r.outcome is RollbackOutcome.RESTORED for r in rollbacks)
+    if outcome is GateOutcome.ROLLBACK_FAILED and restored:
+        lines.append("  since      resumed after the gate: every host is back and verified now")
     for rollback in rollbacks:
         lines.extend(rollback_text(rollback))
     return lines
@@ -176,7 +223,7 @@ def gate_text(gate: Gate, rollbacks: Iterable[Rollback]) -> list[str]:
 
 def history_text(rollbacks: Sequence[Rollback], gates: Sequence[Gate]) -> list[str]:
     entries = [
-        (r.started_at, [clock_text(r.started_at), r.id, r.service, r.outcome.value, _hosts_text(r)]) for r in rollbacks
+        (r.started_at, [clock_text(r.started_at), r.id, r.service, r.outcome.value, _what_text(r)]) for r in rollbacks
     ]
     entries += [
         (
@@ -197,7 +244,9 @@ def history_text(rollbacks: Sequence[Rollback], gates: Sequence[Gate]) -> list[s
     return table([["BEGUN", "ID", "SERVICE", "OUTCOME", "WHAT"], *rows])
 
 
-def _hosts_text(rollback: Rollback) -> str:
+def _what_text(rollback: Rollback) -> str:
+    if rollback.outcome is RollbackOutcome.REFUSED:
+        return rollback.reason
     states = [result.state.value for result in rollback.hosts.values()]
     return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
 

@@ -402,24 +402,28 @@ def is_held(folder: Path) -> bool:
 
 
 def prune(state_dir: Path, runs: int, days: float, unfinished: set[str], now: float) -> tuple[str, ...]:
-    """Delete rollbacks' artifacts beyond the newest ``runs``, or older than ``days``. Returns the deleted names.
+    """Delete artifacts beyond the newest ``runs``, or older than ``days``. Returns the deleted names.
 
-    ``now`` is seconds since the epoch. A rollback in ``unfinished``, or with a run that is alive, is never deleted and
-    counts towards no limit.
+    ``now`` is seconds since the epoch. Rollbacks and snapshots are counted apart, so that daily snapshots push no
+    rollback out. A rollback in ``unfinished``, or with a run that is alive, is never deleted and counts towards no
+    limit.
     """
     root = state_dir / "runs"
     if not root.is_dir():
         return ()
-    ended = [
-        (folder.stat().st_mtime, folder.name, folder)
-        for folder in root.iterdir()
-        if folder.is_dir() and not folder.is_symlink() and folder.name not in unfinished
-    ]
+    kinds: dict[str, list[tuple[float, str, Path]]] = {}
+    for folder in root.iterdir():
+        if folder.is_dir() and not folder.is_symlink() and folder.name not in unfinished and not _is_alive(folder):
+            kind = folder.name.partition("-")[0]
+            kinds.setdefault(kind, []).append((folder.stat().st_mtime, folder.name, folder))
     deleted: list[str] = []
-    for place, (changed, name, folder) in enumerate(sorted(ended, reverse=True)):
-        old = now - changed > days * 86400
-        if (place < runs and not old) or any(is_held(run) for run in folder.iterdir() if run.is_dir()):
-            continue
-        shutil.rmtree(folder)
-        deleted.append(name)
+    for ended in kinds.values():
+        for place, (changed, name, folder) in enumerate(sorted(ended, reverse=True)):
+            if place >= runs or now - changed > days * 86400:
+                shutil.rmtree(folder)
+                deleted.append(name)
     return tuple(deleted)
+
+
+def _is_alive(folder: Path) -> bool:
+    return any(is_held(run) for run in folder.iterdir() if run.is_dir())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+from guard.decide.outcome import RESUMED, summary
 from guard.decide.recover import credited, left_to_do, narrowed, observed
 from guard.decide.revert import goes_back
 from guard.decide.target import Wish, choose
@@ -83,7 +84,7 @@ async def resume(session: Session, bound: Bound, rollback: Rollback, lease: Leas
     again = adopted.cut and bool(hooks_of(bound))
     todo = tuple(h for h in left_to_do(results, again) if results[h].state is not HostState.UNREACHABLE)
     going = narrowed(plan, todo) if todo else narrowed(plan, ())
-    current = replace(current, hosts=results)
+    current = replace(current, reason=_cause(rollback) + RESUMED.removesuffix("; "), hosts=results)
     return await carry_out(session, bound, current, _all_batched(going, todo), stop)
 
 
@@ -106,6 +107,12 @@ def _with_targets(plan: Plan, facts: dict[str, HostFacts], bound: Bound, release
             wish = Wish(fallback=bound.config.rollback.fallback, bad=bad or None)
             hosts[name] = choose(seen, releases, wish)
     return replace(plan, hosts=hosts)
+
+
+def _cause(rollback: Rollback) -> str:
+    """Why it was begun, without how an earlier attempt ended: the record tells of the last one."""
+    cause = rollback.reason.partition(RESUMED)[0]
+    return cause if rollback.ended_at is None else cause.rpartition(f"; {summary(rollback.hosts)}; ")[0] or cause
 
 
 def _gone(plan: HostPlan) -> HostFacts:

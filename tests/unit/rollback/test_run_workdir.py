@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from guard.errors import StateError, UsageError
 from guard.model import Host
-from guard.rollback import workdir
+from guard.rollback import artifacts, workdir
 
 HOSTILE = "{{ lookup('pipe', 'touch /tmp/x') }}"
 
@@ -163,3 +163,23 @@ def test_retention_leaves_a_run_that_is_alive_alone(tmp_path: Path) -> None:
 
 def test_retention_without_any_run_is_nothing_to_do(tmp_path: Path) -> None:
     assert workdir.prune(tmp_path, 0, 0, set(), 1e9) == ()
+
+
+def test_snapshots_push_no_rollback_out(tmp_path: Path) -> None:
+    for name in ("rb-1", "sn-1", "sn-2", "sn-3"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        os.utime(tmp_path / "runs" / name, (1e9 + int(name[-1]), 1e9 + int(name[-1])))
+    assert workdir.prune(tmp_path, 1, 99, set(), 1e9) == ("sn-2", "sn-1")
+
+
+def test_a_killed_run_loses_what_may_hold_secrets_and_a_living_one_does_not(tmp_path: Path) -> None:
+    for name in ("rb-1", "rb-2"):
+        folder = tmp_path / "runs" / name / "run-1"
+        lock = workdir.create(folder)
+        for passing in workdir.PASSING:
+            workdir.write(folder / passing, "hunter2")
+        if name == "rb-1":
+            os.close(lock)
+    assert artifacts.scrub_dead(tmp_path) == (str(tmp_path / "runs/rb-1/run-1"),)
+    assert {path.parent.parent.name for path in tmp_path.rglob("*") if path.name in workdir.PASSING} == {"rb-2"}
+    os.close(lock)
