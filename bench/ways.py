@@ -1,0 +1,197 @@
+"""The ways a service's previous image comes back on all hosts of one fleet, each started and timed as a command."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from bench import community, image, playbooks
+from bench.memory import Peak
+from guard.demo.fleet import Fleet
+from guard.demo.host import Host
+from guard.rollback.workdir import default_forks
+from playbooks.parts.engine import Engine
+
+GOOD, BAD = "web:1.0.0", "web:1.1.0"
+PORT = playbooks.PORT
+_BIN = Path(sys.executable).parent
+_MODULE = Path(__file__).parent.parent / "playbooks/container/1.0.0/library/guard_container.py"
+_LONGEST_S = 600
+_MARK = "GUARD_BENCH"
+
+_CONFIG = """\
+inventory: {inventory}
+services:
+  - name: web
+    hosts: web
+    container: "{{{{ container_name }}}}"
+    rollback: {{playbook: container@1, verify_for: 0s, min_gap: 0s}}
+    checks:
+      - {{type: http, url: "http://{{{{ ansible_host }}}}:{port}/healthz", expect: {{status: 200, json: {{status: ok}}}}}}
+      - {{type: docker}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Took:
+    """Seconds: ``wall`` of the command; ``run`` from guard's decided plan to the last host's result."""
+
+    wall: float
+    run: float | None = None
+    module_downtime: tuple[float, ...] = ()
+
+
+class Ways:
+    """One fleet with every way to restore it. ``peak``, when set, is given what each command used at most."""
+
+    def __init__(self, fleet: Fleet, folder: Path) -> None:
+        self.fleet = fleet
+        self._folder = folder
+        self.peak: Callable[[Peak], None] | None = None
+        self._environment = {
+            "PATH": f"{_BIN}:{os.environ['PATH']}",
+            "HOME": str(folder),
+            "LANG": "C.UTF-8",
+            "GUARD_CONFIG": str(folder / "guard.yml"),
+            "GUARD_STATE_DIR": str(folder / "state"),
+            "ANSIBLE_COLLECTIONS_PATH": str(community.collections()),
+            _MARK: str(folder),
+        }
+        (folder / "guard.yml").write_text(_CONFIG.format(inventory=fleet.inventory, port=PORT))
+        (folder / "commands.yml").write_text(playbooks.COMMANDS)
+        (folder / "community.yml").write_text(playbooks.COMMUNITY)
+        community.equip(fleet)
+        image.load(fleet, "1.0.0", "1.1.0")
+        self._image_id = fleet.hosts[0].docker("image", "inspect", "--format", "{{.Id}}", GOOD)
+
+    # -- the ways
+
+    def community(self) -> Took:
+        return Took(self._run("ansible-playbook", "-i", str(self.fleet.inventory), "community.yml")[0])
+
+    def commands(self) -> Took:
+        return Took(self._run("ansible-playbook", "-i", str(self.fleet.inventory), "commands.yml")[0])
+
+    def guard(self) -> Took:
+        wall, out = self._run("guard", "rollback", "web", "--to", GOOD, "--force", "--output", "json")
+        record = json.loads(out)
+        run = _last_event(Path(record["artifacts"])) - seconds(record["started_at"])
+        return Took(wall, run, tuple(host["downtime_s"] for host in record["hosts"].values()))
+
+    def ssh_cold(self) -> Took:
+        """One call does it all: no host waits until all others are prepared."""
+        return self._bare(["swap"], shared=False)
+
+    def ssh_warm(self) -> Took:
+        return self._bare(["swap"], shared=True, warm=True)
+
+    def ssh_twice(self) -> Took:
+        """As guard's order demands: everything prepared on all hosts, then the swaps, over the same connections."""
+        return self._bare(["prepare", "swap"], shared=True)
+
+    def by_hand(self) -> Took:
+        """Stop and start the running container, one host after the other."""
+        return self._by_hand(workers=1)
+
+    def by_hand_together(self) -> Took:
+        """The same on as many hosts at once as guard works on."""
+        return self._by_hand(workers=default_forks(len(self.fleet.hosts)))
+
+    # -- below this line nothing is for users of the class
+
+    def _by_hand(self, workers: int) -> Took:
+        def cycle(host: Host) -> None:
+            engine = Engine(f"unix://{host.docker_socket}")
+            container = engine.container(host.container())
+            engine.stop(container, None)
+            engine.start(container["Id"])
+            engine.close()
+
+        began = time.monotonic()
+        with ThreadPoolExecutor(max_workers=workers) as pool:
+            for done in [pool.submit(cycle, host) for host in self.fleet.hosts]:
+                done.result()
+        return Took(time.monotonic() - began)
+
+    def _bare(self, modes: list[str], *, shared: bool, warm: bool = False) -> Took:
+        ssh = {host.name: self._ssh(host, shared=shared) for host in self.fleet.hosts}
+        asked = {
+            "module": str(_MODULE),
+            "forks": default_forks(len(ssh)),
+            "ssh": ssh,
+            "modes": modes,
+            "plans": {host.name: self._plan(host) for host in self.fleet.hosts},
+        }
+        file = self._folder / "bare_ssh.json"
+        file.write_text(json.dumps(asked))
+        if warm:
+            self.fleet.each(lambda host: _quietly([*ssh[host.name], "true"]))
+        try:
+            return Took(self._run(sys.executable, "-m", "bench.bare_ssh", str(file))[0])
+        finally:
+            if shared:
+                self.fleet.each(lambda host: _quietly([*ssh[host.name][:-1], "-O", "exit", host.address]))
+
+    def _ssh(self, host: Host, *, shared: bool) -> list[str]:
+        folder = self.fleet.folder
+        sharing = ["-o", "ControlMaster=auto", "-o", "ControlPersist=60", "-o", f"ControlPath={folder}/%C"]
+        pinned = f"-o UserKnownHostsFile={folder}/known_hosts -o StrictHostKeyChecking=yes -o IdentitiesOnly=yes"
+        login = ["-p", str(host.ssh_port), "-i", str(folder / "keys/user"), "-l", "root"]
+        return ["ssh", "-C", *(sharing if shared else []), *pinned.split(), *login, "-T", host.address]
+
+    def _plan(self, host: Host) -> Mapping[str, object]:
+        now = time.time_ns()
+        return {
+            "service": "bench",
+            "container": host.container(),
+            "run_id": f"bench-{now}",
+            "fence": now,
+            "target": {"image": GOOD, "image_id": self._image_id, "digest": None},
+            "backup_tag": datetime.now().strftime("backup_%Y%m%d_%H%M%S"),
+        }
+
+    def _run(self, *command: str) -> tuple[float, str]:
+        began = time.monotonic()
+        with subprocess.Popen(
+            [str(_BIN / command[0]), *command[1:]],
+            cwd=self._folder if command[0] != sys.executable else Path(__file__).parent.parent,
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            try:
+                if self.peak is None:
+                    out, errors = process.communicate(timeout=_LONGEST_S)
+                else:
+                    with Peak(process.pid, (_MARK, str(self._folder)), 0.05) as peak:
+                        out, errors = process.communicate(timeout=_LONGEST_S)
+                    self.peak(peak)
+            finally:
+                process.kill()
+        took = time.monotonic() - began
+        if process.returncode != 0:
+            raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}\n{out}\n{errors}")
+        return took, out
+
+
+def _quietly(argv: list[str]) -> None:
+    subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+
+
+def _last_event(artifacts: Path) -> float:
+    """When the last host's result of a rollback came (seconds since the epoch)."""
+    lines = next(artifacts.glob("run-*/events.jsonl")).read_text().splitlines()
+    return max(seconds(json.loads(line)["at"]) for line in lines)
+
+
+def seconds(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
