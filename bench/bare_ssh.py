@@ -28,7 +28,12 @@ def main(asked: dict[str, object]) -> float:
     def call(host: str, mode: str) -> None:
         given = source.replace(_PLACEHOLDER, json.dumps({"mode": mode, "plan": plans[host]}))
         done = subprocess.run(
-            [*ssh[host], "/usr/bin/python3 -"], input=given, capture_output=True, text=True, timeout=_LONGEST_S, check=False
+            [*ssh[host], "/usr/bin/python3 -"],
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=_LONGEST_S,
+            check=False,
         )
         state = json.loads(done.stdout)["state"] if done.stdout else done.stderr
         if state != {"swap": "restored", "prepare": "planned"}[mode]:

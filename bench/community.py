@@ -33,7 +33,8 @@ def collections() -> Path:
             _pip("download", "--no-deps", "--dest", folder, _WHEEL)
             with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel:
                 names = [name for name in wheel.namelist() if name.startswith(_COLLECTION)]
-                wheel.extractall(root, sorted(names, key=lambda name: name.endswith(_DONE)))
+                for name in sorted(names, key=lambda name: name.endswith(_DONE)):
+                    wheel.extract(name, root)
     return root
 
 

@@ -200,12 +200,21 @@ def _tables(size: int, shared: bool, measured: dict[str, Measured]) -> Iterator[
     guard = measured[GUARD]
     ran, whole = Spread.of(guard.run).middle, Spread.of(guard.wall).middle
     where = f"{size} host{'s' if size > 1 else ''}{', one engine' if shared else ''}, {default_forks(size)} at a time"
-    rows = [(what, Spread.of(m.wall).shown(), _than(m.wall, ran), _than(m.wall, whole)) for what, m in measured.items() if m.wall and what != GUARD]
+    rows = [
+        (what, Spread.of(m.wall).shown(), _than(m.wall, ran), _than(m.wall, whole))
+        for what, m in measured.items()
+        if m.wall and what != GUARD
+    ]
     rows += [
         ("guard, from the decided plan to the last host", Spread.of(guard.run).shown(), "", ""),
         ("guard, the whole command", Spread.of(guard.wall).shown(), "", ""),
     ]
-    yield Table(f"Restore on {where}: time", ("", "time", "guard, from plan to last host", "guard, whole command"), tuple(rows), _SAID)
+    yield Table(
+        f"Restore on {where}: time",
+        ("", "time", "guard, from plan to last host", "guard, whole command"),
+        tuple(rows),
+        _SAID,
+    )
     hand = {True: measured.get(HAND_HOST), False: measured[BY_HAND]}
     down = []
     for what, one in measured.items():
@@ -244,7 +253,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     print(f"Measured on: {machine()}, community.docker {community.version()}", flush=True)
     began = time.monotonic()
-    for table in measure(asked.hosts, asked.repeat, began + asked.minutes * 60, lambda text: print(text, file=sys.stderr, flush=True)):
+    for table in measure(
+        asked.hosts, asked.repeat, began + asked.minutes * 60, lambda text: print(text, file=sys.stderr, flush=True)
+    ):
         print("", *table.lines(), sep="\n", flush=True)
     print(f"\nAll of it took {time.monotonic() - began:.0f} s.")
     return 0

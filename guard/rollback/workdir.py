@@ -27,7 +27,6 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -49,7 +48,6 @@ PASSING = (INVENTORY, VARS, SECRETS)  # may hold secrets: gone when the run is o
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@%+-]{0,252}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_LONGEST_TMP = 40  # a socket's path ends at 107 bytes: /tmp/guard-run-xxxxxxxx/ + 40 (%C) + 17 (ssh's own suffix)
 # Ansible sets these itself; an inventory dump may carry some of them along.
 _MAGIC = frozenset(
     {
@@ -152,7 +150,7 @@ def create(folder: Path) -> int:
     return lock
 
 
-def fill(spec: RunSpec) -> Asked:
+def fill(spec: RunSpec, scratch: Path) -> Asked:
     """Write everything the shim reads. StateError when the disk does not take it; UsageError for a hostile name."""
     names = checked_names(spec.hosts)
     for name in spec.variables:
@@ -161,7 +159,6 @@ def fill(spec: RunSpec) -> Asked:
     secrets = set(spec.secrets) | secrets_in(spec.variables)
     for host in spec.hosts:
         secrets |= secrets_in(host.variables)
-    scratch = _scratch()
     asked = Asked(
         entry=spec.playbook.entry(spec.entry),
         hosts=names,
@@ -179,7 +176,6 @@ def fill(spec: RunSpec) -> Asked:
         write(spec.folder / CONFIG, config_text(scratch, asked.forks))
         write(spec.folder / RUN, json.dumps(_document(spec, asked, Redactor(secrets)), indent=1))
     except OSError as error:
-        shutil.rmtree(scratch, ignore_errors=True)
         raise StateError(f"cannot write {spec.folder}: {error.strerror}", hint="check the disk") from error
     return asked
 
@@ -319,7 +315,7 @@ collections_path = {scratch}/collections
 collections_scan_sys_path = False
 roles_path = {scratch}/roles
 home = {scratch}/home
-internal_poll_interval = 0.001
+internal_poll_interval = 0.005
 display_skipped_hosts = False
 [inventory]
 enable_plugins = yaml
@@ -330,12 +326,6 @@ pipelining = True
 pipelining = True
 retries = 0
 """
-
-
-def _scratch() -> Path:
-    """A 0700 folder with a short path for sockets and ansible-runner's own files; gone after the run."""
-    base = tempfile.gettempdir()
-    return Path(tempfile.mkdtemp(prefix="guard-run-", dir=base if len(base) <= _LONGEST_TMP else "/tmp"))  # noqa: S108
 
 
 def _document(spec: RunSpec, asked: Asked, redactor: Redactor) -> dict[str, object]:

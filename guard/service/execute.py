@@ -42,7 +42,7 @@ async def execute(session: Session, bound: Bound, rollback: Rollback, plan: Plan
     await asyncio.to_thread(session.store.set_phase, rollback.id, Phase.CLAIMED, str(artifacts))
     await asyncio.to_thread(_write_plan, artifacts, rollback, plan)
     await asyncio.to_thread(session.store.set_phase, rollback.id, Phase.PREPARING)
-    handle = await start(spec)
+    handle = await start(spec, session.early)
     arrived: asyncio.Queue[HostResult | None] = asyncio.Queue()
     recording = asyncio.create_task(_record_as_they_come(session, rollback, arrived))
     try:
