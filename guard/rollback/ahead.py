@@ -14,14 +14,12 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from guard.errors import StateError
 from guard.rollback import runner, workdir
 
-_LONGEST_TMP = 40  # a socket's path ends at 107 bytes: /tmp/guard-run-xxxxxxxx/ + 40 (%C) + 17 (ssh's own suffix)
 _FORKS = 5  # only until a run says its own
 
 
@@ -52,7 +50,7 @@ class Ahead:
 
 def begin(environ: Mapping[str, str]) -> Ahead:
     """Start a shim that waits. SIGTERM is blocked across the start: an early cancel waits until it can be answered."""
-    scratch = _scratch()
+    scratch = workdir.new_scratch()
     workdir.write(scratch / workdir.CONFIG, workdir.config_text(scratch, _FORKS))
     ours, theirs = socket.socketpair()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -86,12 +84,3 @@ def receive(descriptor: int) -> tuple[Path, int] | None:
         return None
     os.set_inheritable(locks[0], False)
     return Path(json.loads(said)), locks[0]
-
-
-def _scratch() -> Path:
-    """A 0700 folder with a short path for sockets and ansible-runner's own files; gone after the run."""
-    base = tempfile.gettempdir()
-    try:
-        return Path(tempfile.mkdtemp(prefix="guard-run-", dir=base if len(base) <= _LONGEST_TMP else "/tmp"))  # noqa: S108
-    except OSError as error:
-        raise StateError(f"cannot make a folder in {base}: {error.strerror}", hint="check the disk") from error

@@ -1,10 +1,11 @@
-"""``python -m guard.rollback.launch GO ansible-playbook``: ansible-playbook, loaded before there is something to play.
+"""``python -m guard.rollback.launch GO PARENT``: ansible-playbook, loaded before there is something to play.
 
-It waits for the file GO, whose JSON is the real command line, and is ansible-playbook from then on. It ends when the
-process that started it does. Loading first, collecting no garbage while loading, and parsing Ansible's own 500 kB
-table of moved plugins before the word comes is what makes a run short: all of it is done when GO arrives. Afterwards
-what is loaded is exempt from garbage collection, so that every forked worker shares it instead of copying it.
-"""
+It waits for the file GO, whose JSON is the command line, and is ansible-playbook from then on. When PARENT, the process
+that started it, ends before that, it ends as well and takes GO's folder along.
+
+Loading first, collecting no garbage while loading, and parsing Ansible's own table of moved plugins (500 kB) before the
+word comes is what makes a run short: all of it is done when GO arrives. Afterwards what is loaded is exempt from
+garbage collection, so that forked workers share it instead of copying it."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ import gc
 import importlib
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -35,7 +37,7 @@ _TABLE = "config/ansible_builtin_runtime.yml"
 
 
 def main() -> None:
-    parent = os.getppid()
+    go, parent = Path(sys.argv[1]), int(sys.argv[2])
     gc.disable()
     from ansible.cli.playbook import PlaybookCLI
 
@@ -44,8 +46,9 @@ def main() -> None:
             importlib.import_module(name)
     with suppress(ImportError, AttributeError, OSError):
         _read_table()
-    command = _wait(Path(sys.argv[1]), parent)
+    command = _wait(go, parent)
     if command is None:
+        shutil.rmtree(go.parent, ignore_errors=True)
         return
     gc.freeze()
     gc.enable()

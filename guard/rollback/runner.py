@@ -14,6 +14,7 @@ What ansible-runner does by itself, and what is done about it here:
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -68,7 +69,15 @@ class Loaded:
             quiet=True,
         )
         config = self._runner.config
-        launch = [sys.executable, "-P", "-m", "guard.rollback.launch", str(self._go), *config.command[:1]]
+        launch = [
+            sys.executable,
+            "-P",
+            "-m",
+            "guard.rollback.launch",
+            str(self._go),
+            str(os.getpid()),
+            "ansible-playbook",
+        ]
         process = ptyprocess.PtyProcess.spawn(
             launch, cwd=str(scratch), env=config.env, echo=False, preexec_fn=_as_a_child
         )

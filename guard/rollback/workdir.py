@@ -27,6 +27,7 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -48,6 +49,7 @@ PASSING = (INVENTORY, VARS, SECRETS)  # may hold secrets: gone when the run is o
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@%+-]{0,252}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_LONGEST_TMP = 40  # a socket's path ends at 107 bytes: /tmp/guard-run-xxxxxxxx/ + 40 (%C) + 17 (ssh's own suffix)
 # Ansible sets these itself; an inventory dump may carry some of them along.
 _MAGIC = frozenset(
     {
@@ -326,6 +328,15 @@ pipelining = True
 pipelining = True
 retries = 0
 """
+
+
+def new_scratch() -> Path:
+    """A 0700 folder with a short path for sockets and ansible-runner's own files; gone after the run."""
+    base = tempfile.gettempdir()
+    try:
+        return Path(tempfile.mkdtemp(prefix="guard-run-", dir=base if len(base) <= _LONGEST_TMP else "/tmp"))  # noqa: S108
+    except OSError as error:
+        raise StateError(f"cannot make a folder in {base}: {error.strerror}", hint="check the disk") from error
 
 
 def _document(spec: RunSpec, asked: Asked, redactor: Redactor) -> dict[str, object]:

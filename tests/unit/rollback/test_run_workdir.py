@@ -118,7 +118,7 @@ def test_the_runs_own_socket_folder_comes_before_the_users_ssh_options() -> None
 
 def test_a_socket_fits_into_a_socket_address_however_long_tmpdir_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", "/tmp/" + "long" * 20)
-    scratch = workdir._scratch()
+    scratch = workdir.new_scratch()
     try:
         assert len(f"{scratch}/{'0' * 40}.{'0' * 16}") < 108
         assert stat.S_IMODE(scratch.stat().st_mode) == 0o700
