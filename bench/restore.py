@@ -21,6 +21,7 @@ from pathlib import Path
 
 from bench import community
 from bench.figures import Spread, Table, machine
+from bench.memory import Peak
 from bench.ways import BAD, GOOD, PORT, Took, Ways
 from guard.demo.fleet import Fleet
 from guard.rollback.workdir import default_forks
@@ -46,14 +47,13 @@ class Way:
 
 @dataclass(slots=True)
 class Measured:
-    """Seconds; MB for ``memory``. ``downtime``: of each asked host, from outside; ``module``: by the module itself."""
+    """Seconds. ``downtime``: of each asked host, from outside; ``module``: by the module itself."""
 
     wall: list[float] = field(default_factory=list)
     run: list[float] = field(default_factory=list)
     downtime: list[float] = field(default_factory=list)
     module: list[float] = field(default_factory=list)
-    memory: list[float] = field(default_factory=list)
-    processes: int = 0
+    peaks: list[Peak] = field(default_factory=list)
 
 
 COMMUNITY, COMMANDS = "plain playbook, community.docker", "plain playbook, `command: docker`"
@@ -116,11 +116,7 @@ class Bench:
         say("  memory of the control node")
         measured = self.measured[GUARD]
 
-        def peak(found: object) -> None:
-            measured.memory.append(found.megabytes)  # type: ignore[attr-defined]
-            measured.processes = found.processes  # type: ignore[attr-defined]
-
-        self.ways.peak = peak
+        self.ways.peak = measured.peaks.append
         try:
             self._restored(next(way for way in self.list if way.what == GUARD))
         finally:
@@ -224,7 +220,8 @@ def _tables(size: int, shared: bool, measured: dict[str, Measured]) -> Iterator[
             down.append((what, Spread.of(one.downtime).shown(), f"{ratio:.2f} times by hand"))
     down.append(("guard rollback, by the module's own clock", Spread.of(guard.module).shown(), ""))
     yield Table(f"Restore on {where}: downtime of a host", ("", "downtime", "ratio"), tuple(down), _SAID_DOWN)
-    memory = (("guard, its run and ansible", f"{max(guard.memory):.0f} MB", str(guard.processes)),)
+    most = max(guard.peaks, key=lambda peak: peak.megabytes)
+    memory = (("guard, its run and ansible", f"{most.megabytes:.0f} MB", str(most.processes)),)
     yield Table(f"Restore on {where}: the control node", ("", "peak memory (PSS)", "processes then"), memory)
 
 

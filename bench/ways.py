@@ -23,9 +23,19 @@ from playbooks.parts.engine import Engine
 GOOD, BAD = "web:1.0.0", "web:1.1.0"
 PORT = playbooks.PORT
 _BIN = Path(sys.executable).parent
-_MODULE = Path(__file__).parent.parent / "playbooks/container/1.0.0/library/guard_container.py"
+_ROOT = Path(__file__).parent.parent
+_MODULE = _ROOT / "playbooks/container/1.0.0/library/guard_container.py"
 _LONGEST_S = 600
 _MARK = "GUARD_BENCH"
+# The command itself, on so many hosts at a time: a setting for that would be one nobody needs.
+_GUARD = """\
+import sys
+from guard.rollback import workdir
+forks = int(sys.argv.pop(1))
+workdir.default_forks = lambda *_: forks
+from guard.cli import main
+sys.exit(main())
+"""
 
 _CONFIG = """\
 inventory: {inventory}
@@ -56,6 +66,7 @@ class Ways:
         self.fleet = fleet
         self._folder = folder
         self.peak: Callable[[Peak], None] | None = None
+        self.forks = default_forks(len(fleet.hosts))
         self._environment = {
             "PATH": f"{_BIN}:{os.environ['PATH']}",
             "HOME": str(folder),
@@ -81,7 +92,8 @@ class Ways:
         return Took(self._run("ansible-playbook", "-i", str(self.fleet.inventory), "commands.yml")[0])
 
     def guard(self) -> Took:
-        wall, out = self._run("guard", "rollback", "web", "--to", GOOD, "--force", "--output", "json")
+        guard = (sys.executable, "-c", _GUARD, str(self.forks))
+        wall, out = self._run(*guard, "rollback", "web", "--to", GOOD, "--force", "--output", "json")
         record = json.loads(out)
         run = _last_event(Path(record["artifacts"])) - seconds(record["started_at"])
         return Took(wall, run, tuple(host["downtime_s"] for host in record["hosts"].values()))
@@ -98,12 +110,12 @@ class Ways:
         return self._bare(["prepare", "swap"], shared=True)
 
     def by_hand(self) -> Took:
-        """Stop and start the running container, one host after the other."""
+        """Stop and start the running container by API, one host after the other."""
         return self._by_hand(workers=1)
 
     def by_hand_together(self) -> Took:
         """The same on as many hosts at once as guard works on."""
-        return self._by_hand(workers=default_forks(len(self.fleet.hosts)))
+        return self._by_hand(workers=self.forks)
 
     # -- below this line nothing is for users of the class
 
@@ -125,7 +137,7 @@ class Ways:
         ssh = {host.name: self._ssh(host, shared=shared) for host in self.fleet.hosts}
         asked = {
             "module": str(_MODULE),
-            "forks": default_forks(len(ssh)),
+            "forks": self.forks,
             "ssh": ssh,
             "modes": modes,
             "plans": {host.name: self._plan(host) for host in self.fleet.hosts},
@@ -162,7 +174,7 @@ class Ways:
         began = time.monotonic()
         with subprocess.Popen(
             [str(_BIN / command[0]), *command[1:]],
-            cwd=self._folder if command[0] != sys.executable else Path(__file__).parent.parent,
+            cwd=_ROOT if "bench.bare_ssh" in command else self._folder,
             env=self._environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
