@@ -131,8 +131,28 @@ class LocalImage:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskFacts:
+    """A Swarm service's tasks. ``starting``: some are on their way up.
+
+    ``trouble`` is why the newest task that fell out did, "" when every slot is filled. ``update`` is the swarm's word
+    for where the last update stands, ``message`` its reason. ``taken_back``: the engine itself went back from it.
+    """
+
+    running: int
+    wanted: int
+    starting: bool = False
+    trouble: str = ""
+    update: str = ""
+    message: str = ""
+    taken_back: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerFacts:
-    """One look at a container. ``health`` is the engine's health check status or "" when the image has none."""
+    """One look at a container. ``health`` is the engine's health check status or "" when the image has none.
+
+    A Swarm service is looked at as one container too: it has ``tasks``, and is ``running`` or ``incomplete``.
+    """
 
     name: str
     container_id: str
@@ -145,6 +165,43 @@ class ContainerFacts:
     restart_count: int
     started_at: str
     error: str = ""
+    tasks: TaskFacts | None = None
+    pin: str = ""  # the rollback whose pin in the Compose project this container was made under
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerUnit:
+    """A container with a name of its own."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class ComposeUnit:
+    """A service of a Compose project: its container is known by labels, whatever its name."""
+
+    project: str
+    service: str
+
+    def __str__(self) -> str:
+        return f"{self.project}/{self.service}"
+
+
+@dataclass(frozen=True, slots=True)
+class SwarmUnit:
+    """A service of a Swarm, known by its name."""
+
+    service: str
+
+    def __str__(self) -> str:
+        return self.service
+
+
+Unit = ContainerUnit | ComposeUnit | SwarmUnit
+"""What a service is on each of its hosts, and what one rollback restores there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +228,10 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class HostFacts:
-    """What guard saw on one host before it decided. ``problem`` is set when it could not look."""
+    """What guard saw on one host before it decided. ``problem`` is set when it could not look.
+
+    ``container`` is the name of what runs there; when nothing was seen, the unit in words.
+    """
 
     host: str
     container: str
@@ -203,6 +263,7 @@ class HostResult:
     backup_tag: str | None = None
     downtime_s: float | None = None
     error: str | None = None
+    notice: str | None = None  # what people must know about a host that is well, such as a pin in its Compose project
 
 
 @dataclass(frozen=True, slots=True)

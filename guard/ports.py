@@ -30,6 +30,7 @@ from guard.model import (
     Rollback,
     RollbackOutcome,
     TargetKey,
+    Unit,
 )
 
 
@@ -53,6 +54,14 @@ class Engine(Protocol):
 
     async def container(self, name: str, *, timeout_s: float | None = None) -> ContainerFacts | None:
         """The container of exactly that name, or None. ``timeout_s``: one total deadline, else the engine's default."""
+
+    async def running(self, unit: Unit, *, timeout_s: float | None = None) -> ContainerFacts | None:
+        """What is there for a unit, running or not, as one container; None when nothing is.
+
+        A plain container: that of its name. A Compose service: its one container, by the labels Compose gives it;
+        EngineError when there are several. A Swarm service: its tasks taken together; EngineError on an engine that
+        manages no swarm, or that can't tell which image runs.
+        """
 
     async def images(self, repository: str) -> tuple[LocalImage, ...]:
         """All local images with a tag or digest in ``repository`` (no tag part), newest ``created`` first."""
@@ -86,6 +95,9 @@ class Inventory(Protocol):
 class LeaseStore(Protocol):
     def acquire(self, service: str, holder: str, ttl_s: float) -> Lease:
         """Take the service, with a fence number above every earlier one. LeaseHeld names holder and time left."""
+
+    def next_fence(self, service: str) -> int:
+        """A fence number above every earlier one, without taking the service. LeaseHeld when somebody has it."""
 
     def renew(self, lease: Lease) -> None:
         """LeaseLost when it has been taken over."""

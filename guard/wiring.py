@@ -71,15 +71,17 @@ def open_store(config: GuardConfig, state_dir: Path, *, read_only: bool = False)
 def targets_of(bound: Bound, engines: Engines) -> list[ScheduledTarget]:
     """Every check of a service on every host it is for, as something the schedule can run."""
     from guard.checks.registry import build
+    from guard.config.checks import DockerCheck
     from guard.schedule import ScheduledTarget
 
     found = []
     for check in bound.config.checks:
-        for host in bound.hosts if check.per_host else (None,):
+        one_for_all = bound.swarm and isinstance(check, DockerCheck) and check.container is None
+        for host in bound.hosts if check.per_host and not one_for_all else (None,):
             key = TargetKey(bound.name, check.name, host.name if host is not None else "")
-            around = host if host is not None else bound.hosts[0] if bound.local else None
-            container = bound.container_on(around) if around is not None else bound.config.container
-            probe = build(check, host, engines, container)
+            around = host if host is not None else bound.hosts[0] if bound.local or one_for_all else None
+            unit = bound.unit_on(around) if around is not None else bound.config.unit
+            probe = build(check, host, engines, unit, bound.hosts if one_for_all and not bound.local else ())
             found.append(ScheduledTarget(key, probe, check.interval, check.timeout, check.thresholds))
     return found
 

@@ -4,6 +4,8 @@ A module that takes its arguments without AnsibleModule is one file (see ``parts
 playbooks need the same engine client, lock and journal. So people read and change ``parts/``, a package with imports
 like any other, and this puts each module's parts together: those it needs, in the order of their imports. The digests
 in the manifests are written anew too. Only the newest version of a playbook is made; older ones never change again.
+
+The strategies differ in their module alone, so the playbooks of ``container`` are those of the others too.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 PARTS = HERE / "parts"
+FIRST = "container"  # whose playbooks the other strategies share
 HEAD = (
     "#!/usr/bin/python3\n# SPDX-License-Identifier: Apache-2.0\n# Made by playbooks/assemble.py from playbooks/parts\n"
 )
@@ -56,6 +59,19 @@ def needs(name: str, order: list[str]) -> None:
     order.append(name)
 
 
+def made(folder: Path) -> dict[Path, str]:
+    """Everything in a version folder that is made: its module, and the playbooks it shares with ``container``."""
+    (module,) = (folder / "library").glob("*.py")
+    files = {module: assembled(module.stem)}
+    first = next(version for version in newest() if version.parent.name == FIRST)
+    if folder != first:
+        for path in (*first.glob("*.yml"), *first.glob("action_plugins/*.py")):
+            if path.name != "manifest.yml":
+                text = path.read_text().replace(f"guard_{FIRST}:", f"{module.stem}:")
+                files[folder / path.relative_to(first)] = text
+    return files
+
+
 def newest() -> list[Path]:
     """The newest version folder of each playbook that has modules of ours."""
     found: dict[str, Path] = {}
@@ -77,12 +93,12 @@ def main(arguments: list[str]) -> int:
 
     stale = []
     for folder in newest():
-        for module in sorted((folder / "library").glob("*.py")):
-            text = assembled(module.stem)
-            if module.read_text() != text:
-                stale.append(module)
+        for path, text in made(folder).items():
+            if not path.exists() or path.read_text() != text:
+                stale.append(path)
                 if "--check" not in arguments:
-                    module.write_text(text)
+                    path.parent.mkdir(exist_ok=True)
+                    path.write_text(text)
         if f"digest: {digest_of(dict(read_files(folder)))}" not in (folder / MANIFEST).read_text():
             stale.append(folder / MANIFEST)
             if "--check" not in arguments:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from guard.decide import reference
 from guard.errors import EngineError
-from guard.model import ContainerFacts, Host, Image, LocalImage, Measurement, State
+from guard.model import ContainerFacts, ContainerUnit, Host, Image, LocalImage, Measurement, State, Unit
 from guard.ports import Engine
 
 T = TypeVar("T")
@@ -39,6 +39,7 @@ class FakeEngine:
 
     def __init__(self) -> None:
         self.containers: dict[str, ContainerFacts] = {}
+        self.units: dict[Unit, tuple[str, ...]] = {}  # a Compose or Swarm service's containers by name
         self.stock: list[LocalImage] = []
         self.output: dict[str, list[str]] = {}
         self.problem: EngineError | None = None
@@ -46,6 +47,12 @@ class FakeEngine:
     async def container(self, name: str, *, timeout_s: float | None = None) -> ContainerFacts | None:
         self._check()
         return self.containers.get(name)
+
+    async def running(self, unit: Unit, *, timeout_s: float | None = None) -> ContainerFacts | None:
+        names = (unit.name,) if isinstance(unit, ContainerUnit) else self.units.get(unit, ())
+        if len(names) > 1:
+            raise EngineError(f"{unit} has {len(names)} containers on the fake engine")
+        return await self.container(names[0], timeout_s=timeout_s) if names else None
 
     async def images(self, repository: str) -> tuple[LocalImage, ...]:
         self._check()

@@ -63,6 +63,15 @@ class MemoryStore:
             found.expires = now + ttl_s
             return Lease(service, holder, found.fence, ttl_s)
 
+    def next_fence(self, service: str) -> int:
+        with self._lock:
+            found, now = self.leases.setdefault(service, _Lease()), self.clock()
+            left = found.expires - now
+            if found.holder and left > 0:
+                raise LeaseHeld(f"service {service} is held by {found.holder} since {found.since} for {left:.0f} s")
+            found.holder, found.fence, found.expires = "", max(found.fence + 1, int(now * 1000)), 0.0
+            return found.fence
+
     def renew(self, lease: Lease) -> None:
         with self._lock:
             if not self._has(lease):

@@ -11,7 +11,7 @@ from guard.checks.site import Site
 from guard.checks.verdict import excerpt, unhealthy, unknown
 from guard.config.schema import DockerCheck
 from guard.errors import ConfigError, EngineDown, EngineError
-from guard.model import ContainerFacts, Host, Measurement, State
+from guard.model import ContainerFacts, ContainerUnit, Host, Measurement, State, SwarmUnit, TaskFacts, Unit
 from guard.ports import Engines
 
 SETTLE_S = 60.0
@@ -41,23 +41,26 @@ class DockerProbe:
         self,
         engines: Engines,
         host: Host | None,
-        container: str,
+        unit: Unit,
         timeout_s: float,
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        managers: tuple[Host, ...] = (),
     ) -> None:
         self._engines = engines
         self._host = host
-        self._container = container
+        self._unit = unit
         self._timeout_s = timeout_s
         self._wall_clock = wall_clock
+        self._managers = managers  # of a Swarm service: any one of them can be asked
         self._previous: _Look | None = None
 
     @classmethod
     def build(cls, check: DockerCheck, site: Site) -> DockerProbe:
-        name = site.render(check.container, f"check {check.name}") if check.container else site.container
-        if not name:
+        own = ContainerUnit(site.render(check.container, f"check {check.name}")) if check.container else None
+        unit = own or site.unit
+        if unit is None:
             raise ConfigError(f"check {check.name} names no container", hint="Add `container:` to it or its service.")
-        return cls(site.engines, site.host, name, check.timeout)
+        return cls(site.engines, site.host, unit, check.timeout, managers=site.hosts if own is None else ())
 
     async def measure(self) -> Measurement:
         loop = asyncio.get_running_loop()
@@ -65,18 +68,17 @@ class DockerProbe:
         try:
             # The engine keeps the deadline, for it can tell a silent engine from a silent way; this is a backstop.
             async with asyncio.timeout(self._timeout_s + 0.2):
-                engine = self._engines.on(self._host)
-                facts = await engine.container(self._container, timeout_s=self._timeout_s)
+                facts = await self._look()
         except EngineDown as error:
             return unhealthy(error.message, loop.time() - began)
         except EngineError as error:
             return unknown(error.message, {"hint": error.hint} if error.hint else None)
         except TimeoutError:
-            return unknown(f"the look at container {self._container} did not end within {self._timeout_s:g} s")
+            return unknown(f"the look at {self._what} did not end within {self._timeout_s:g} s")
         now = loop.time()
         if facts is None:
             self._previous = None
-            return unhealthy(f"there is no container {self._container}", now - began)
+            return unhealthy(f"there is no {self._what}", now - began)
         return self._judge(facts, now, now - began)
 
     def _judge(self, facts: ContainerFacts, now: float, latency: float) -> Measurement:
@@ -90,9 +92,39 @@ class DockerProbe:
             state, reason = State.UNHEALTHY, f"restarted since the last look{_restarts(facts)}"
         elif state is State.HEALTHY and restarted_at is not None and now - restarted_at < SETTLE_S:
             state, reason = State.DEGRADED, f"restarted {now - restarted_at:.0f} s ago{_restarts(facts)}"
-        return Measurement(state, latency, f"container {facts.name} {reason}", _evidence(facts))
+        kind = "container" if facts.tasks is None else "service"
+        return Measurement(state, latency, f"{kind} {facts.name} {reason}", _evidence(facts))
+
+    @property
+    def _what(self) -> str:
+        return f"{'service' if isinstance(self._unit, SwarmUnit) else 'container'} {self._unit}"
+
+    async def _look(self) -> ContainerFacts | None:
+        """All managers are asked at once, and the first that can say counts: one that is away delays nobody."""
+        if not self._managers:
+            return await self._engines.on(self._host).running(self._unit, timeout_s=self._timeout_s)
+        asked = [
+            asyncio.create_task(self._engines.on(host).running(self._unit, timeout_s=self._timeout_s))
+            for host in self._managers
+        ]
+        problems: list[EngineError] = []
+        try:
+            for answer in asyncio.as_completed(asked):
+                try:
+                    return await answer
+                except EngineError as error:
+                    problems.append(error)
+        finally:
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+        down = all(isinstance(error, EngineDown) for error in problems)
+        told = "no manager could be asked: " + "; ".join(error.message for error in problems)
+        raise EngineDown(told) if down else EngineError(told, hint=problems[0].hint)
 
     def _verdict(self, facts: ContainerFacts, previous: ContainerFacts | None) -> tuple[State, str]:
+        if facts.tasks is not None and (facts.status != "running" or not facts.restart_count):
+            return _of_tasks(facts.tasks)
         if facts.status != "running":
             return State.UNHEALTHY, _why_stopped(facts)
         if facts.health == "unhealthy":
@@ -105,6 +137,8 @@ class DockerProbe:
             return State.DEGRADED, "runs, and its health check has not answered yet"
         if previous is None and facts.restart_count and 0 <= (up := self._up_for(facts)) < SETTLE_S:
             return State.DEGRADED, f"started again {up:.0f} s ago{_restarts(facts)}"
+        if facts.tasks is not None:
+            return _of_tasks(facts.tasks)
         return State.HEALTHY, "is healthy" if facts.health == "healthy" else "runs"
 
     def _up_for(self, facts: ContainerFacts) -> float:
@@ -113,6 +147,22 @@ class DockerProbe:
             return (self._wall_clock() - datetime.fromisoformat(facts.started_at[:19] + "+00:00")).total_seconds()
         except ValueError:
             return -1.0
+
+
+def _of_tasks(tasks: TaskFacts) -> tuple[State, str]:
+    """Healthy: as many tasks run as are wanted. Fewer are bad, unless all goes well so far."""
+    told = f"{tasks.running} of {tasks.wanted} tasks run"
+    if tasks.update in ("paused", "rollback_paused"):
+        return State.UNHEALTHY, f"has a stopped update ({excerpt(tasks.message)}): {told}" + _because(tasks)
+    if tasks.running >= tasks.wanted:
+        return State.HEALTHY, f"is whole: {told}"
+    if not tasks.trouble and (tasks.starting or tasks.update in ("updating", "rollback_started")):
+        return State.DEGRADED, f"is on its way: {told}"
+    return State.UNHEALTHY, f"is short of tasks: {told}" + _because(tasks)
+
+
+def _because(tasks: TaskFacts) -> str:
+    return f"; {excerpt(tasks.trouble)}" if tasks.trouble else ""
 
 
 def _restarted(before: ContainerFacts, now: ContainerFacts) -> bool:
@@ -144,6 +194,8 @@ def _evidence(facts: ContainerFacts) -> dict[str, str]:
         "container_id": facts.container_id[:12],
         "started_at": facts.started_at,
         "restart_count": str(facts.restart_count),
+        "tasks": f"{facts.tasks.running}/{facts.tasks.wanted}" if facts.tasks is not None else "",
+        "update": facts.tasks.update if facts.tasks is not None else "",
         "exit_code": str(facts.exit_code) if facts.status != "running" else "",
     }
     return {key: value for key, value in evidence.items() if value}

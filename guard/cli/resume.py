@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import click
@@ -30,12 +31,20 @@ def resume(options: Options, id_: str | None) -> int:
     from guard.report.documents import rollback_document
     from guard.service.events import nobody
     from guard.service.leases import held
+    from guard.service.leftovers import sweep
     from guard.service.resume import resumable
     from guard.service.resume import resume as finish
 
     async def work(session: Session, stop: Stop) -> int:
         ended = []
+        taken_back: dict[str, list[str]] = {}
+        prepared = 0
         for bound in session.bind(()):
+            if id_ is None:
+                swept = await sweep(session, bound, lambda name: asyncio.to_thread(session.store.next_fence, name))
+                prepared += swept.left
+                if swept.hosts:
+                    taken_back[bound.name] = list(swept.hosts)
             for rollback in await resumable(session, bound.name):
                 if id_ in (None, rollback.id):
                     async with held(session, [bound.name]) as leases:
@@ -44,14 +53,19 @@ def resume(options: Options, id_: str | None) -> int:
             known = session.store.rollback(id_)
             if known is None:
                 raise UsageError(f"no rollback {id_!r} is on record", hint="guard history lists them")
-        lines = [] if ended else ["nothing to resume"]
-        say(options, {"rollbacks": [rollback_document(rollback) for rollback in ended]}, lines)
+        lines = [f"{name}: taken back what was prepared on {', '.join(hosts)}" for name, hosts in taken_back.items()]
+        if prepared:
+            lines.append("something that was prepared is not taken back everywhere yet: run guard resume again")
+        if not (ended or lines):
+            lines = ["nothing to resume"]
+        documents = [rollback_document(rollback) for rollback in ended]
+        say(options, {"rollbacks": documents, "taken_back": taken_back}, lines)
         left = [
             r
             for r in ended
             if r.outcome is not RollbackOutcome.RESTORED
             or any(h.state is HostState.UNREACHABLE for h in r.hosts.values())
         ]
-        return STILL_UNFINISHED if left else 0
+        return STILL_UNFINISHED if left or prepared else 0
 
     return with_session(options, work, tell=nobody if options.json else TextLines())

@@ -18,7 +18,7 @@ def validate(options: Options) -> None:
 
     Exit code: 0 all right, 2 something is wrong.
     """
-    from guard.config.substitute import render
+    from guard.config.substitute import render, render_unit
     from guard.model import Host
     from guard.service.session import local_host
     from guard.wiring import catalog, inventory, load_config
@@ -31,7 +31,7 @@ def validate(options: Options) -> None:
         try:
             hosts = hosts_of.hosts(service.hosts) if service.hosts is not None else (local_host(),)
             for host in hosts:
-                render(service.container, host, what=f"service {service.name}: container")
+                render_unit(service.unit, host, what=f"service {service.name}")
                 for check in service.checks:
                     for template in check.templates() if check.per_host else ():
                         render(template, host, what=f"service {service.name}: check {check.name}")

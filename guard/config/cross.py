@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from guard.config.problems import KeyPath, suggestion
 from guard.config.schema import Check, Defaults, HttpCheck, ServiceConfig
 from guard.config.substitute import has_template
+from guard.model import ComposeUnit, ContainerUnit, SwarmUnit
 
 Finding = tuple[KeyPath, str]
 
@@ -23,6 +24,7 @@ def cross_check(
         at: KeyPath = ("services", index)
         for path, message in (
             *_dependencies(service, names),
+            *_one_unit(service),
             *_unsupported(service),
             *_places(service, inventory=inventory),
             *_checks(service, defaults or Defaults()),
@@ -80,11 +82,15 @@ def _cycles(services: Mapping[int, ServiceConfig]) -> Iterator[Finding]:
                     todo.append(need)
 
 
+def _one_unit(service: ServiceConfig) -> Iterator[Finding]:
+    given = [key for key in ("container", "compose", "swarm") if key in service.model_fields_set]
+    for key in given[1:]:
+        yield (key,), f"a service is one thing: give {given[0]} or {key}, not both"
+
+
 def _unsupported(service: ServiceConfig) -> Iterator[Finding]:
-    if service.compose is not None:
-        yield ("compose",), f"a Compose service {_NOT_YET}; name its container with container:"
-    if service.swarm is not None:
-        yield ("swarm",), f"a Swarm service {_NOT_YET}"
+    if service.swarm is not None and service.rollback.scope == "failing":
+        yield ("rollback", "scope"), "a Swarm service is rolled back as a whole: scope can only be all"
     if service.rollback.on_batch_failure == "revert":
         yield ("rollback", "on_batch_failure"), f"revert {_NOT_YET}: expected stop or continue"
 
@@ -92,8 +98,19 @@ def _unsupported(service: ServiceConfig) -> Iterator[Finding]:
 def _places(service: ServiceConfig, *, inventory: bool) -> Iterator[Finding]:
     if service.hosts is not None and not inventory and service.hosts not in LOCAL_HOSTS:
         yield ("hosts",), "hosts need an inventory, and this configuration names none (key inventory at the top)"
-    if service.hosts is None and has_template(service.container):
-        yield ("container",), "{{ … }} takes a variable of a host, and this service has no hosts"
+    for path, text in _unit_names(service):
+        if service.hosts is None and has_template(text):
+            yield path, "{{ … }} takes a variable of a host, and this service has no hosts"
+
+
+def _unit_names(service: ServiceConfig) -> Iterator[tuple[KeyPath, str]]:
+    match service.unit:
+        case ContainerUnit(name):
+            yield ("container",), name
+        case ComposeUnit(project, name):
+            yield from ((("compose", "project"), project), (("compose", "service"), name))
+        case SwarmUnit(name):
+            yield ("swarm", "service"), name
 
 
 def _checks(service: ServiceConfig, defaults: Defaults) -> Iterator[Finding]:

@@ -201,6 +201,19 @@ def _container(value: object) -> str:
 Container = Annotated[str, BeforeValidator(_container), WithJsonSchema({"type": "string", "minLength": 1})]
 
 
+def _unit_name(value: object) -> str:
+    text = _template(value)
+    if not _NAME.fullmatch(fill_for_validation(text)):
+        raise ValueError(
+            "expected a name of letters, digits, '_', '.' and '-' that begins with a letter or digit, 63 at most; "
+            "it may hold {{ variable }}"
+        )
+    return text
+
+
+UnitName = Annotated[str, BeforeValidator(_unit_name), WithJsonSchema({"type": "string", "minLength": 1})]
+
+
 def _url(value: object) -> str:
     text = _template(value)
     expected = "expected a URL such as http://{{ ansible_host }}:8080/healthz"

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from guard.config import fields
 from guard.config.checks import Check, DockerCheck, HttpCheck, HttpExpect, PostgresCheck, settle
 from guard.errors import UsageError
+from guard.model import ComposeUnit, ContainerUnit, SwarmUnit, Unit
 
 
 class _Frozen(BaseModel):
@@ -42,7 +43,11 @@ class RollbackConfig(_Frozen):
     """How a service is rolled back."""
 
     playbook: Annotated[
-        fields.PlaybookName, Field(description="name@version: container@1 is the newest installed 1.x.y.")
+        fields.PlaybookName,
+        Field(
+            description="name@version: container@1 is the newest installed 1.x.y. "
+            "Default: container@1, for a Compose service compose@1, for a Swarm service swarm@1."
+        ),
     ] = "container@1"
     batches: Annotated[
         fields.Batches, Field(description='Cumulative counts or percentages of hosts, such as [1, "50%", "100%"].')
@@ -76,14 +81,14 @@ class RollbackConfig(_Frozen):
 class ComposeTarget(_Frozen):
     """A service of a Compose project."""
 
-    project: Annotated[fields.Name, Field(description="Compose project.")]
-    service: Annotated[fields.Name, Field(description="Service in the project.")]
+    project: Annotated[fields.UnitName, Field(description="Compose project; may hold {{ variable }}.")]
+    service: Annotated[fields.UnitName, Field(description="Service in the project; may hold {{ variable }}.")]
 
 
 class SwarmTarget(_Frozen):
     """A Swarm service."""
 
-    service: Annotated[fields.Name, Field(description="Swarm service.")]
+    service: Annotated[fields.UnitName, Field(description="Swarm service; may hold {{ variable }}.")]
 
 
 def _name_of_service(data: dict[str, object]) -> str:
@@ -106,20 +111,38 @@ class ServiceConfig(_Frozen):
     container: Annotated[
         fields.Container, Field(description="Container name; may hold {{ variable }}. Default: the service's name.")
     ] = Field(default_factory=_name_of_service)
-    compose: Annotated[ComposeTarget | None, Field(description="Compose service. Not supported by this version.")] = (
-        None
-    )
-    swarm: Annotated[SwarmTarget | None, Field(description="Swarm service. Not supported by this version.")] = None
+    compose: Annotated[
+        ComposeTarget | None, Field(description="Compose service with one container per host, instead of container.")
+    ] = None
+    swarm: Annotated[
+        SwarmTarget | None, Field(description="Swarm service, instead of container; hosts are its managers.")
+    ] = None
     depends_on: Annotated[
         tuple[fields.Name, ...],
         Field(description="Services this one needs: while one of them fails, this one is not rolled back."),
     ] = ()
-    rollback: Annotated[RollbackConfig, Field(description="How the service is rolled back.")] = RollbackConfig()
+    rollback: Annotated[RollbackConfig, Field(description="How the service is rolled back.", validate_default=True)] = (
+        RollbackConfig()
+    )
     quorum: Annotated[
         fields.Quorum,
         Field(description="How many of the service's targets must have failed: any, a number or a percentage."),
     ] = "any"
     checks: Annotated[tuple[Check, ...], Field(description="How the service is measured.", min_length=1)]
+
+    @property
+    def unit(self) -> Unit:
+        """What the service is on each host; its names may still hold ``{{ variable }}``."""
+        if self.compose is not None:
+            return ComposeUnit(self.compose.project, self.compose.service)
+        return SwarmUnit(self.swarm.service) if self.swarm is not None else ContainerUnit(self.container)
+
+    @field_validator("rollback", mode="after")
+    @classmethod
+    def _playbook_of_its_kind(cls, rollback: RollbackConfig, info: ValidationInfo) -> RollbackConfig:
+        kind = next((kind for kind in ("compose", "swarm") if info.data.get(kind) is not None), "container")
+        own = "playbook" in rollback.model_fields_set
+        return rollback if own else rollback.model_copy(update={"playbook": f"{kind}@1"})
 
     @field_validator("checks", mode="after")
     @classmethod

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from guard.errors import ConfigError
-from guard.model import Host
+from guard.model import ComposeUnit, ContainerUnit, Host, SwarmUnit, Unit
 
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*"
 _PLACEHOLDER = re.compile(r"\{\{\s*(" + _NAME + r")\s*\}\}", re.ASCII)
@@ -46,6 +46,18 @@ def fill_for_validation(text: str) -> str:
 def render(template: str, host: Host, *, what: str = "a check") -> str:
     """``template`` with the host's variables as text. ConfigError names ``what``, the host and the variable."""
     return _PLACEHOLDER.sub(lambda match: _value(match.group(1), host, what), template)
+
+
+def render_unit(unit: Unit, host: Host, *, what: str = "a service") -> Unit:
+    """The unit with the host's variables in its names."""
+    match unit:
+        case ContainerUnit(name):
+            return ContainerUnit(render(name, host, what=f"{what}: container"))
+        case ComposeUnit(project, service):
+            texts = (render(text, host, what=f"{what}: compose") for text in (project, service))
+            return ComposeUnit(*texts)
+        case SwarmUnit(service):
+            return SwarmUnit(render(service, host, what=f"{what}: swarm"))
 
 
 def _value(name: str, host: Host, what: str) -> str:

@@ -16,7 +16,9 @@ def observed(plan: HostPlan, facts: HostFacts, known: HostResult | None) -> Host
     downtime = known.downtime_s if known else None
 
     def result(state: HostState, error: str | None = None) -> HostResult:
-        return HostResult(plan.host, state, plan.from_, plan.to, backup, downtime, error)
+        return HostResult(
+            plan.host, state, plan.from_, plan.to, backup, downtime, error, known.notice if known else None
+        )
 
     if facts.unreachable:
         return result(HostState.UNREACHABLE, facts.problem)

@@ -18,10 +18,11 @@ from urllib.parse import quote
 import httpx
 
 from guard.decide import reference
+from guard.engines import compose, swarm
 from guard.engines.bare_http import BareTransport
 from guard.engines.wire import Wire
 from guard.errors import EngineError, EngineUnreachable
-from guard.model import ContainerFacts, Image, LocalImage
+from guard.model import ComposeUnit, ContainerFacts, ContainerUnit, Image, LocalImage, SwarmUnit, Unit
 
 DEFAULT_TIMEOUT_S = 10.0
 _BODY_LIMIT = 32 * 1024 * 1024
@@ -75,12 +76,58 @@ class DockerEngine:
         # The API also finds containers by a prefix of their ID.
         return _container(facts) if _text(facts, "Name").removeprefix("/") == name else None
 
+    async def running(self, unit: Unit, *, timeout_s: float | None = None) -> ContainerFacts | None:
+        match unit:
+            case ContainerUnit(name):
+                return await self.container(name, timeout_s=timeout_s)
+            case ComposeUnit():
+                return await self._of_compose(unit, timeout_s)
+            case SwarmUnit():
+                return await self._of_swarm(unit, timeout_s)
+
+    async def _of_compose(self, unit: ComposeUnit, timeout_s: float | None) -> ContainerFacts | None:
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + (self._timeout_s if timeout_s is None else timeout_s)
+        body = await self._get(f"/containers/json?all=1&filters={quote(compose.filters(unit))}", timeout_s)
+        names = compose.containers(_listed(body or b"[]", self._way.where, "containers"))
+        if len(names) > 1:
+            where = self._way.where.removeprefix("the engine on ")
+            raise EngineError(f"{unit} has {len(names)} containers on {where}", hint=compose.ONE_ONLY)
+        return await self.container(names[0], timeout_s=max(0.1, ends - loop.time())) if names else None
+
+    async def _of_swarm(self, unit: SwarmUnit, timeout_s: float | None) -> ContainerFacts | None:
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + (self._timeout_s if timeout_s is None else timeout_s)
+
+        async def get(path: str) -> bytes | None:
+            return await self._get(path, max(0.1, ends - loop.time()))
+
+        info = self._mapping(await get("/info") or b"{}")
+        if why := swarm.not_a_manager(info):
+            raise EngineError(f"{self._way.where} {why}", hint=swarm.NO_MANAGER)
+        found = await get(f"/services?status=true&filters={quote(swarm.service_query(unit))}")
+        service = swarm.of_name(_listed(found or b"[]", self._way.where, "services"), unit)
+        if service is None:
+            return None
+        listed = await get(f"/tasks?filters={quote(swarm.task_query(service))}")
+        tasks = _listed(listed or b"[]", self._way.where, "tasks")
+        name, digest = swarm.image_name(service)
+        container_image, local = "", None
+        if not digest:
+            for container_id in swarm.containers_here(service, tasks, swarm.node(info)):
+                if (body := await get(f"/containers/{container_id}/json")) is not None:
+                    container_image = _image_id(_text(self._mapping(body), "Image"))
+                    break
+            local = await self.image(container_image or name)
+        image = swarm.image_of(name, digest, local, container_image)
+        if not image.image_id and swarm.runs(service, tasks):
+            untold = f"which image {unit} runs can't be told: {name} has no digest, and is not on this manager"
+            raise EngineError(f"{self._way.where}: {untold}", hint=swarm.UNTOLD)
+        return swarm.facts(service, tasks, image)
+
     async def images(self, repository: str) -> tuple[LocalImage, ...]:
         body = await self._get("/images/json")
-        listed = _decoded(body or b"[]", self._way.where)
-        if not isinstance(listed, list):
-            raise EngineError(f"{self._way.where} answered something that is no list of images")
-        found = [_listed_image(item) for item in listed if isinstance(item, Mapping)]
+        found = [_listed_image(item) for item in _listed(body or b"[]", self._way.where, "images")]
         of_repository = [image for image in found if _belongs(image, repository)]
         return tuple(sorted(of_repository, key=lambda image: image.created, reverse=True))
 
@@ -161,6 +208,13 @@ def _decoded(body: bytes, where: str) -> object:
         raise EngineError(f"{where} answered something that is not JSON") from error
 
 
+def _listed(body: bytes, where: str, what: str) -> list[Facts]:
+    listed = _decoded(body, where)
+    if not isinstance(listed, list):
+        raise EngineError(f"{where} answered something that is no list of {what}")
+    return [item for item in listed if isinstance(item, Mapping)]
+
+
 def _complaint(body: bytes) -> str:
     try:
         said = json.loads(body)
@@ -187,6 +241,7 @@ def _container(facts: Facts) -> ContainerFacts:
         restart_count=_number(facts, "RestartCount"),
         started_at=_text(state, "StartedAt"),
         error=_text(state, "Error"),
+        pin=_text(_inner(config, "Labels"), compose.PIN_LABEL),
     )
 
 

@@ -120,6 +120,7 @@ def host_document(result: HostResult) -> Document:
         "backup_tag": result.backup_tag,
         "downtime_s": result.downtime_s,
         "error": result.error,
+        "notice": result.notice,
     }
 
 

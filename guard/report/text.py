@@ -133,6 +133,9 @@ def rollback_text(rollback: Rollback) -> list[str]:
     if rollback.playbook is not None:
         playbook = rollback.playbook
         lines.append(f"  playbook   {playbook.name} {playbook.version} ({playbook.digest[:19]})")
+    for name, result in sorted(rollback.hosts.items()):
+        if result.notice:
+            lines.append(f"  NOTE       {name}: {result.notice}")
     tags = sorted({r.backup_tag for r in rollback.hosts.values() if r.backup_tag})
     if tags:
         lines.append(f"  backup     the images that ran before are tagged {', '.join(tags)}")

@@ -121,7 +121,7 @@ def module_result(host: str, result: Mapping[str, object]) -> HostResult | None:
         return None
     downtime = result.get("downtime_s")
     tag = result.get("backup_tag")
-    error = result.get("error")
+    error, notice = result.get("error"), result.get("notice")
     return HostResult(
         host=host,
         state=_SAID[state],
@@ -130,6 +130,7 @@ def module_result(host: str, result: Mapping[str, object]) -> HostResult | None:
         backup_tag=tag if isinstance(tag, str) else None,
         downtime_s=float(downtime) if isinstance(downtime, int | float) and not isinstance(downtime, bool) else None,
         error=_short(error) if isinstance(error, str) and error else None,
+        notice=_short(notice) if isinstance(notice, str) and notice else None,
     )
 
 

@@ -19,9 +19,11 @@ _CARRIED = (
     "backup_tag",
     "downtime_s",
     "error",
+    "notice",
     "kind",
     "container_id",
     "unreachable",
+    "word",
 )
 _EXPLAINS = ("error", "msg", "module_stderr", "stderr", "module_stdout", "exception")
 _LONGEST = 2000
@@ -121,6 +123,7 @@ def _host_document(result: HostResult) -> dict[str, object]:
         "backup_tag": result.backup_tag,
         "downtime_s": result.downtime_s,
         "error": result.error,
+        "notice": result.notice,
     }
 
 
@@ -130,7 +133,7 @@ def _image_document(image: Image | None) -> dict[str, str | None] | None:
 
 def _host(host: str, said: Mapping[str, object]) -> HostResult:
     downtime = said.get("downtime_s")
-    tag, error = said.get("backup_tag"), said.get("error")
+    tag, error, notice = said.get("backup_tag"), said.get("error"), said.get("notice")
     return HostResult(
         host=host,
         state=HostState(str(said["state"])),
@@ -139,6 +142,7 @@ def _host(host: str, said: Mapping[str, object]) -> HostResult:
         backup_tag=str(tag) if tag is not None else None,
         downtime_s=float(downtime) if isinstance(downtime, int | float) else None,
         error=str(error) if error is not None else None,
+        notice=str(notice) if notice is not None else None,
     )
 
 

@@ -48,10 +48,22 @@ class RunHandle:
         self._rest = b""
         self._progress: Progress = begin(asked.hosts)
         self.result: RunResult | None = None
+        self.pipe: int | None = None  # the word's, kept open until the run has ended
+        self.word = ""  # what a run that was armed in advance has heard: "go" or "disarm"
+        self.kinds: dict[str, str] = {}  # host → why its module refused, by the module's own name for it
 
     @property
     def folder(self) -> Path:
         return self._folder
+
+    @property
+    def is_alive(self) -> bool:
+        return self.result is None and not self._is_gone()
+
+    def progress(self) -> Progress:
+        """How every host stands by now."""
+        self._read_events()
+        return self._progress
 
     async def wait(self, on_result: Callable[[HostResult], None]) -> Mapping[str, HostResult]:
         """Each host's result as it comes (again when it changes), then all of them.
@@ -107,8 +119,14 @@ class RunHandle:
             event = record.parse(text)
             if event is not None:
                 self._progress = fold(self._progress, event, self._asked.targets)
+                self.word = str(event.result.get("word") or self.word)
+                if event.result.get("kind"):
+                    self.kinds[event.host] = str(event.result["kind"])
 
     async def _reap(self) -> None:
+        if self.pipe is not None:
+            os.close(self.pipe)
+            self.pipe = None
         if self._shim is not None:
             await asyncio.to_thread(self._shim.wait)
 
@@ -128,6 +146,14 @@ async def adopt(folder: Path) -> RunHandle | RunResult | Lost:
 
 def _start(spec: RunSpec, early: Ahead | None) -> RunHandle:
     lock = workdir.create(spec.folder)
+    try:
+        return begin_in(spec, lock, early)
+    finally:
+        os.close(lock)  # the shim has it now, or nobody
+
+
+def begin_in(spec: RunSpec, lock: int, early: Ahead | None = None) -> RunHandle:
+    """Fill the folder that was created with this lock, and give it to its shim."""
     shim = early if early is not None and early.waits else ahead.begin(os.environ)
     try:
         asked = workdir.fill(spec, shim.scratch)
@@ -135,7 +161,6 @@ def _start(spec: RunSpec, early: Ahead | None) -> RunHandle:
         return RunHandle(spec.folder, asked, shim.process)
     finally:
         shim.close()  # told or not: one that was not told ends
-        os.close(lock)  # the shim has it now, or nobody
 
 
 def _adopt(folder: Path) -> RunHandle | RunResult | Lost:

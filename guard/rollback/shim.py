@@ -3,7 +3,7 @@
 It loads Ansible, then waits for its run: a folder and the lock on it, see ``ahead``. It has a session of its own, holds
 that lock for its whole life, adopts every orphan of the run, writes redacted events as they come, and writes
 ``result.json`` by rename after every process of the run has ended. SIGTERM cancels: all descendants get SIGTERM, and
-two seconds later SIGKILL.
+two seconds later SIGKILL. A run that was armed in advance and disarmed on every host leaves no folder.
 """
 
 from __future__ import annotations
@@ -81,6 +81,17 @@ class Recorder:
         self._number = 0
         self.progress = begin(asked.hosts)
         self.problem = ""
+        self._word = ""
+        self._taken_back: set[str] = set()
+
+    @property
+    def told_to_go(self) -> bool:
+        return self._word == "go"
+
+    @property
+    def left_nothing(self) -> bool:
+        """The run was armed in advance and disarmed, and every host has taken back what was prepared there."""
+        return self._word == "disarm" and self._taken_back >= set(self._asked.hosts)
 
     def take(self, raw: Mapping[str, object]) -> None:
         """Never raises OSError, which ansible-runner would swallow: what could not be written breaks the result."""
@@ -99,6 +110,10 @@ class Recorder:
             self.progress = fold(self.progress, record.slim(seen), self._asked.targets)
             if record.is_module_result(seen):
                 self._evidence(seen)
+                if self._word and event.kind is EventKind.OK:
+                    self._taken_back.add(event.host)
+            elif self._asked.armed:
+                self._word = str(event.result.get("word") or self._word)
             self._number += 1
             text = record.line(record.slim(seen), self._number, _now())
             os.write(self._events, text.encode())
@@ -137,6 +152,8 @@ def run(folder: Path, loaded: runner.Loaded | Exception) -> None:
     redactor = Redactor(_secrets(folder))
     recorder = Recorder(folder, asked, redactor)
     ender = Ender()
+    # A word that is given before Ansible waits for it stays in the pipe as long as somebody could read it.
+    kept = os.open(folder / workdir.WORD, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC) if asked.armed else None
     rc: int | None = None
     problem = ""
     ender.arm(asked.timeout_s)
@@ -149,6 +166,8 @@ def run(folder: Path, loaded: runner.Loaded | Exception) -> None:
         problem = f"ansible-runner failed: {error!r}"
         sys.stderr.write(redactor.text(traceback.format_exc()))
     ender.disarm()
+    if kept is not None:
+        os.close(kept)
     processes.end_all(os.getpid(), grace_s=GRACE_S)
     recorder.close()
     problem = problem or recorder.problem
@@ -158,6 +177,11 @@ def run(folder: Path, loaded: runner.Loaded | Exception) -> None:
     hosts = conclude(recorder.progress, ending, check=asked.check)
     result = record.RunResult(folder, ending, rc, hosts, redactor.text(problem))
     workdir.scrub(folder, asked.scratch)
+    if recorder.left_nothing:
+        workdir.remove(folder)
+        return
+    if recorder.told_to_go:
+        (folder / workdir.WORD).unlink(missing_ok=True)  # from now on a run like any other
     times = {"started_at": began, "ended_at": _now()}
     _replace(folder / workdir.RESULT, json.dumps(record.result_document(result, times), indent=1), durable=True)
 

@@ -12,6 +12,7 @@
       result.json     how it ended, and each host's result; written once, by rename
       hosts/HOST/     result.json (the module's full result, redacted), container.log (the last lines of the container)
       lock, pid       held for the life of the run; whose it is
+      word            a named pipe, in the folder of a run that is armed in advance: what to do comes through it
       inventory.yml, vars.yml, secrets.json    only during the run
 
 The playbook is copied, not used in place: what ran can be read afterwards, an upgrade in the middle of a run cannot
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import re
 import shutil
@@ -44,6 +46,7 @@ from guard.rollback.redact import Redactor, secrets_in
 RUN, LOCK, PID, RESULT = "run.json", "lock", "pid", "result.json"
 EVENTS, STDOUT, SHIM_LOG, HOSTS = "events.jsonl", "stdout.log", "shim.log", "hosts"
 INVENTORY, VARS, SECRETS, CONFIG, PLAYBOOK = "inventory.yml", "vars.yml", "secrets.json", "ansible.cfg", "playbook"
+WORD = "word"
 PASSING = (INVENTORY, VARS, SECRETS)  # may hold secrets: gone when the run is over
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
@@ -96,7 +99,8 @@ class RunSpec:
     ``folder`` is new and lies below ``<state>/runs`` (see ``run_folder``). ``variables`` reach the playbook as extra
     variables, as data. ``targets`` are the image IDs the hosts are to run in the end; a result that names another image
     is a failure. ``secrets`` are masked wherever they turn up; values of secret-looking variables are masked anyway.
-    ``forks`` None: as many as fit this machine. ``check``: Ansible's check mode.
+    ``forks`` None: as many as fit this machine. ``check``: Ansible's check mode. ``armed_s``: the run waits for a word,
+    at most that long (and ``timeout_s`` is what it may take besides).
     """
 
     folder: Path
@@ -109,6 +113,7 @@ class RunSpec:
     forks: int | None = None
     timeout_s: float = 1800.0
     check: bool = False
+    armed_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +127,7 @@ class Asked:
     timeout_s: float
     check: bool
     scratch: Path
+    armed: bool = False
 
 
 def run_folder(state_dir: Path, rollback_id: str, run: str) -> Path:
@@ -166,14 +172,17 @@ def fill(spec: RunSpec, scratch: Path) -> Asked:
         hosts=names,
         targets=dict(spec.targets),
         forks=spec.forks or default_forks(len(names)),
-        timeout_s=spec.timeout_s,
+        timeout_s=spec.timeout_s + spec.armed_s,
         check=spec.check,
         scratch=scratch,
+        armed=spec.armed_s > 0,
     )
+    persist_s = math.ceil(spec.armed_s) + 60
+    waiting = {"guard_word_pipe": str(spec.folder / WORD), "guard_word_longest_s": spec.armed_s} if asked.armed else {}
     try:
         _copy_playbook(spec)
-        write(spec.folder / INVENTORY, inventory_text(spec.hosts, scratch))
-        write(spec.folder / VARS, variables_text(spec.variables))
+        write(spec.folder / INVENTORY, inventory_text(spec.hosts, scratch, persist_s))
+        write(spec.folder / VARS, variables_text({**spec.variables, **waiting}))
         write(spec.folder / SECRETS, json.dumps(sorted(secrets)))
         write(spec.folder / CONFIG, config_text(scratch, asked.forks))
         write(spec.folder / RUN, json.dumps(_document(spec, asked, Redactor(secrets)), indent=1))
@@ -203,6 +212,7 @@ def read_asked(folder: Path) -> Asked:
             timeout_s=said["timeout_s"],
             check=said["check"],
             scratch=Path(said["scratch"]),
+            armed=said["armed"],
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StateError(
@@ -217,6 +227,13 @@ def scrub(folder: Path, scratch: Path | None) -> None:
             (folder / name).unlink()
     if scratch is not None and scratch.name.startswith("guard-run-"):
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def remove(folder: Path) -> None:
+    """The run has left nothing worth keeping: its folder goes, and its rollback's when that is empty then."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):
+        folder.parent.rmdir()
 
 
 def write(path: Path, content: str | bytes) -> None:
@@ -247,14 +264,14 @@ def _is_address(name: str) -> bool:
         return False
 
 
-def inventory_text(hosts: Iterable[Host], scratch: Path) -> str:
+def inventory_text(hosts: Iterable[Host], scratch: Path, persist_s: int = 60) -> str:
     """A YAML inventory of exactly these hosts. Every value is ``!unsafe``: used, and never evaluated.
 
     The tag stands on the mapping: on a scalar, Ansible guesses the type again and makes ``"1.10"`` a number.
     """
     lines = ["all:", "  hosts:"]
     for host in hosts:
-        lines.append(f"    {flow(host.name)}: !unsafe {flow(_with_connection(host, scratch))}")
+        lines.append(f"    {flow(host.name)}: !unsafe {flow(_with_connection(host, scratch, persist_s))}")
     return "\n".join(lines) + "\n"
 
 
@@ -263,14 +280,14 @@ def variables_text(variables: Mapping[str, object]) -> str:
     return f"!unsafe {flow(variables)}\n"
 
 
-def _with_connection(host: Host, scratch: Path) -> dict[str, object]:
+def _with_connection(host: Host, scratch: Path, persist_s: int) -> dict[str, object]:
     """The host's variables, with guard's own SSH options where ssh looks first (socket) or last (keep-alive)."""
     found = {k: v for k, v in host.variables.items() if k not in _MAGIC and _VARIABLE.fullmatch(k)}
     if found.get("ansible_connection") in ("local", "ansible.builtin.local"):
         found.setdefault("ansible_python_interpreter", sys.executable)
         return found
     # A shared socket would hide a changed host key; ssh takes the first value it is given, so ours stands first.
-    shared = f"-o ControlMaster=auto -o ControlPersist=60s -o ControlPath={scratch}/%C"
+    shared = f"-o ControlMaster=auto -o ControlPersist={persist_s}s -o ControlPath={scratch}/%C"
     found["ansible_ssh_args"] = f"{shared} {found.get('ansible_ssh_args') or '-C'}"
     # A frozen host becomes unreachable after about 15 s. Last, so that the user's own keep-alive wins.
     alive = "-o ServerAliveInterval=5 -o ServerAliveCountMax=2"
@@ -351,6 +368,7 @@ def _document(spec: RunSpec, asked: Asked, redactor: Redactor) -> dict[str, obje
         "timeout_s": asked.timeout_s,
         "check": asked.check,
         "scratch": str(asked.scratch),
+        "armed": asked.armed,
     }
 
 

@@ -59,6 +59,11 @@ class Counters:
     def failing_hosts(self, service: str) -> frozenset[str]:
         return failing_hosts(self.of(service))
 
+    def in_a_row(self, service: str) -> frozenset[str] | None:
+        """Hosts with a target in a row of failures, its threshold reached or not. None: no target is in one."""
+        failing = [key for key, status in self.of(service).items() if status.failures]
+        return frozenset(key.host for key in failing if key.host) if failing else None
+
     def failed_services(self) -> frozenset[str]:
         return frozenset(service for service in self._quorum if self.failed(service))
 

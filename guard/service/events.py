@@ -14,6 +14,8 @@ class Kind(StrEnum):
     WARNING = "warning"  # a target reached its warning threshold
     THRESHOLD = "threshold"  # a target reached its failure threshold
     RECOVERED = "recovered"
+    ARMED = "armed"  # a rollback is prepared on the hosts, and only the word is missing
+    DISARMED = "disarmed"  # what was prepared is taken back: nothing was changed
     NOT_CRITICAL = "not_critical"  # a service failed that is never rolled back by itself
     ROLLBACK_STARTED = "rollback_started"
     HOST = "host"  # one host of a rollback ended

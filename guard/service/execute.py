@@ -9,7 +9,21 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from guard.errors import GuardError, StateError
-from guard.model import Host, HostPlan, HostResult, HostState, Image, Lease, Phase, Plan, Rollback
+from guard.model import (
+    ComposeUnit,
+    ContainerUnit,
+    Host,
+    HostFacts,
+    HostPlan,
+    HostResult,
+    HostState,
+    Lease,
+    Phase,
+    Plan,
+    Rollback,
+    SwarmUnit,
+    Unit,
+)
 from guard.report.documents import image_document, rollback_document
 from guard.rollback.run import Lost, RunHandle, adopt, start
 from guard.rollback.workdir import RunSpec, run_folder
@@ -21,28 +35,39 @@ _FINAL = frozenset(HostState) - {HostState.PLANNED}
 
 async def execute(session: Session, bound: Bound, rollback: Rollback, plan: Plan) -> dict[str, HostResult]:
     """Run the plan's playbook on the hosts of its batches. Returns their results; never raises for what a host did."""
-    installed = session.catalog.exactly(plan.playbook)
+    spec = spec_of(session, bound, plan, rollback.id, rollback.fence)
+    artifacts = spec.folder.parent
+    await asyncio.to_thread(session.store.set_phase, rollback.id, Phase.CLAIMED, str(artifacts))
+    await asyncio.to_thread(write_plan, artifacts, rollback, plan)
+    await asyncio.to_thread(session.store.set_phase, rollback.id, Phase.PREPARING)
+    return await follow(session, rollback, await start(spec, session.early))
+
+
+def spec_of(
+    session: Session, bound: Bound, plan: Plan, rollback_id: str, fence: int, *, armed_s: float = 0.0
+) -> RunSpec:
+    """The next run of a rollback: of all its plan at once, or armed in advance and waiting for the word that long."""
     names = tuple(host for batch in plan.batches for host in batch)
     hosts = tuple(host for host in bound.hosts if host.name in names)
-    spec = RunSpec(
-        folder=run_folder(session.state_dir, rollback.id, _next_run(session.state_dir, rollback.id)),
-        playbook=installed,
-        entry="restore",
+    return RunSpec(
+        folder=run_folder(session.state_dir, rollback_id, _next_run(session.state_dir, rollback_id)),
+        playbook=session.catalog.exactly(plan.playbook),
+        entry="armed" if armed_s else "restore",
         hosts=hosts,
         variables={
-            "guard_plans": {h.name: _host_plan(session, bound, h, rollback, plan) for h in hosts},
+            "guard_plans": {h.name: _host_plan(session, bound, h, rollback_id, fence, plan) for h in hosts},
             "guard_batches": [len(batch) for batch in plan.batches],
             "guard_on_batch_failure": plan.on_batch_failure,
         },
         targets={name: to.image_id for name in names if (to := plan.hosts[name].to) is not None and to.image_id},
         secrets=tuple(session.config.secrets),
         timeout_s=_longest(bound, plan),
+        armed_s=armed_s,
     )
-    artifacts = spec.folder.parent
-    await asyncio.to_thread(session.store.set_phase, rollback.id, Phase.CLAIMED, str(artifacts))
-    await asyncio.to_thread(_write_plan, artifacts, rollback, plan)
-    await asyncio.to_thread(session.store.set_phase, rollback.id, Phase.PREPARING)
-    handle = await start(spec, session.early)
+
+
+async def follow(session: Session, rollback: Rollback, handle: RunHandle) -> dict[str, HostResult]:
+    """Wait for a run and put its results on record as they come."""
     arrived: asyncio.Queue[HostResult | None] = asyncio.Queue()
     recording = asyncio.create_task(_record_as_they_come(session, rollback, arrived))
     try:
@@ -78,9 +103,10 @@ async def adopt_run(session: Session, rollback: Rollback) -> None:
         await asyncio.to_thread(session.store.record_host, rollback.id, result)
 
 
-async def pin(session: Session, bound: Bound, images: Mapping[str, Image], lease: Lease) -> dict[str, HostResult]:
+async def pin(session: Session, bound: Bound, facts: Mapping[str, HostFacts], lease: Lease) -> dict[str, HostResult]:
     """Give the running images a guard tag on their hosts, so that no prune takes them. Results by host."""
-    hosts = tuple(host for host in bound.hosts if host.name in images)
+    seen = {name: one.running for name, one in facts.items() if one.running is not None}
+    hosts = tuple(host for host in bound.hosts if host.name in seen)
     if not hosts:
         return {}
     run_id = new_id("sn", session.clock.now())
@@ -88,7 +114,7 @@ async def pin(session: Session, bound: Bound, images: Mapping[str, Image], lease
     plans = {
         host.name: {
             "service": bound.name,
-            "container": bound.container_on(host),
+            **_unit_document(bound.unit_on(host), seen[host.name].name),
             "engine": session.engine_address(bound, host),
             "run_id": run_id,
             "fence": lease.fence,
@@ -101,23 +127,25 @@ async def pin(session: Session, bound: Bound, images: Mapping[str, Image], lease
         entry="snapshot",
         hosts=hosts,
         variables={"guard_plans": plans},
-        targets={host.name: images[host.name].image_id for host in hosts},
+        targets={host.name: seen[host.name].image.image_id for host in hosts},
         secrets=tuple(session.config.secrets),
     )
     handle = await start(spec)
     return dict(await handle.wait(lambda _: None))
 
 
-def _host_plan(session: Session, bound: Bound, host: Host, rollback: Rollback, plan: Plan) -> dict[str, object]:
+def _host_plan(
+    session: Session, bound: Bound, host: Host, rollback_id: str, fence: int, plan: Plan
+) -> dict[str, object]:
     wanted = plan.hosts[host.name]
     if wanted.to is None:
         raise GuardError(f"{host.name} is in a batch without a target")
     return {
         "service": bound.name,
-        "container": wanted.container,
+        **_unit_document(bound.unit_on(host), wanted.container),
         "engine": session.engine_address(bound, host),
-        "run_id": rollback.id,
-        "fence": rollback.fence,
+        "run_id": rollback_id,
+        "fence": fence,
         "target": image_document(wanted.to),
         "expect_image_id": wanted.from_.image_id if wanted.from_ is not None else None,
         "backup_tag": plan.backup_tag,
@@ -125,6 +153,17 @@ def _host_plan(session: Session, bound: Bound, host: Host, rollback: Rollback, p
         "stop_timeout_s": None,
         "force": False,
     }
+
+
+def _unit_document(unit: Unit, container: str) -> dict[str, object]:
+    """What a playbook is told of the unit: the container's name on that host, and what it belongs to."""
+    match unit:
+        case ContainerUnit():
+            return {"container": container}
+        case ComposeUnit(project, service):
+            return {"container": container, "compose": {"project": project, "service": service}}
+        case SwarmUnit(service):
+            return {"container": container, "swarm": {"service": service}}
 
 
 def _longest(bound: Bound, plan: Plan) -> float:
@@ -148,7 +187,7 @@ def _next_run(state_dir: Path, rollback_id: str) -> str:
     return f"run-{len(list(folder.glob('run-*'))) + 1}" if folder.is_dir() else "run-1"
 
 
-def _write_plan(artifacts: Path, rollback: Rollback, plan: Plan) -> None:
+def write_plan(artifacts: Path, rollback: Rollback, plan: Plan) -> None:
     """The plan as decided, readable without the store."""
     document = {
         "rollback": rollback_document(rollback),

@@ -25,11 +25,12 @@ from guard.model import (
 from guard.report.documents import gate_document
 from guard.schedule import Schedule, ScheduledTarget, one_round
 from guard.service import ledger
+from guard.service.arming import Arming
 from guard.service.counting import Counters, Recorder, log_observation
 from guard.service.events import Event, Kind
 from guard.service.leases import held
 from guard.service.look import look
-from guard.service.rollback import Order, roll_back
+from guard.service.rollback import Order
 from guard.service.session import Bound, Session, new_id
 from guard.service.stop import Stop
 
@@ -51,7 +52,7 @@ class GateRun:
     def __init__(self, session: Session, services: Sequence[Bound], order: GateOrder, stop: Stop) -> None:
         self._session = session
         self._services = {bound.name: bound for bound in services}
-        self._order = order
+        self._asked = order
         self._stop = stop
         self._targets: dict[TargetKey, ScheduledTarget] = {
             target.key: target for bound in services for target in session.build_targets(bound, session.engines)
@@ -61,6 +62,8 @@ class GateRun:
             {bound.name: bound.config.quorum for bound in services},
         )
         self._recorder = Recorder(session.store, self._counters, session.log)
+        self._leases: Mapping[str, Lease] = {}
+        self._arming = Arming(session, self._fence)
         self._terms = judge.Terms(
             order.for_s,
             order.within_s if order.within_s is not None else self._default_within(),
@@ -72,18 +75,22 @@ class GateRun:
         """Interrupted after SIGINT or SIGTERM, with everything recorded. LeaseHeld before anything is done."""
         async with held(self._session, list(self._services)) as leases:
             now = self._session.clock.now()
+            self._leases = leases
             gate = Gate(new_id("gt", now), tuple(self._services), None, "", now, None)
             await asyncio.to_thread(self._session.store.begin_gate, gate)
             releases = await self._candidates()
             self._progress = judge.start(self._targets, self._session.clock.monotonic())
-            decision = await self._watch()
-            if decision is None:
-                return await self._interrupted(gate)
-            return await self._end(gate, decision, releases, leases)
+            try:
+                decision = await self._watch()
+                if decision is None:
+                    return await self._interrupted(gate)
+                return await self._end(gate, decision, releases, leases)
+            finally:
+                await self._arming.close()
 
     def _default_within(self) -> float:
         rows = [t.thresholds.failure * (t.interval_s + t.timeout_s) for t in self._targets.values()]
-        return self._order.for_s + max(rows, default=0.0)
+        return self._asked.for_s + max(rows, default=0.0)
 
     async def _candidates(self) -> dict[str, Release | None]:
         """Enter what runs now as candidates, and call out what was rejected before."""
@@ -140,6 +147,31 @@ class GateRun:
         self._session.tell(told)
         if transition is not None:
             self._session.tell(replace(told, kind=Kind(transition.value)))
+        self._arm(key.service, crossed=status.crossed)
+
+    def _arm(self, name: str, *, crossed: bool) -> None:
+        """Prepare at the first failed check of a service, and take it back when none of its targets fails any more."""
+        failing = self._counters.in_a_row(name)
+        if failing is None:
+            self._arming.disarm(name)
+        elif not crossed and not self._counters.failed(name):
+            also = [
+                n for n, b in self._services.items() if b.config.critical and self._counters.in_a_row(n) is not None
+            ]
+            self._arming.arm(self._services[name], self._order("armed at the first failed check", failing, len(also)))
+
+    async def _fence(self, name: str) -> int:
+        return self._leases[name].fence
+
+    def _order(self, reason: str, failing: frozenset[str], critical_failing: int) -> Order:
+        return Order(
+            trigger=Trigger.THRESHOLD,
+            reason=reason,
+            dry_run=self._asked.dry_run,
+            failing=failing,
+            critical_services=sum(b.config.critical for b in self._services.values()),
+            critical_failing=critical_failing,
+        )
 
     def _judge(self) -> judge.Decision | None:
         return judge.verdict(
@@ -166,6 +198,8 @@ class GateRun:
     ) -> Gate:
         match decision.verdict:
             case judge.Verdict.HEALTHY:
+                if taken := await self._taken_back():
+                    return await self._record(gate, GateOutcome.NOT_ROLLED_BACK, taken, ())
                 for name, release in releases.items():
                     await self._good(name, release, gate)
                 return await self._record(gate, GateOutcome.HEALTHY, decision.reason, ())
@@ -176,6 +210,15 @@ class GateRun:
                 rollbacks = await self._roll_back(gate, decision, leases)
                 outcome, reason = _outcome(decision, rollbacks)
                 return await self._record(gate, outcome, reason, rollbacks)
+
+    async def _taken_back(self) -> str:
+        """A swarm that went back from a deploy by itself is healthy, but not with what was deployed: never green."""
+        for name, bound in self._services.items():
+            facts = await look(self._session, bound) if bound.swarm else {}
+            if said := ledger.taken_back(facts):
+                runs = ", ".join(sorted(image.image for image in ledger.running_images(facts).values()))
+                return f"{name}: the swarm has taken the deploy back by itself ({said}); {runs} runs"
+        return ""
 
     async def _good(self, name: str, release: Release | None, gate: Gate) -> None:
         facts = await look(self._session, self._services[name])
@@ -196,17 +239,13 @@ class GateRun:
         failed = decision.services
         for name in dependents_first([b for b in self._services.values() if b.name in failed]):
             bound = self._services[name]
-            order = Order(
-                trigger=Trigger.THRESHOLD,
-                reason=decision.reason,
-                dry_run=self._order.dry_run,
-                failing=self._counters.failing_hosts(name),
+            critical = sum(self._services[n].config.critical for n in failed)
+            order = replace(
+                self._order(decision.reason, self._counters.failing_hosts(name), critical),
                 failed_dependencies=tuple([d for d in bound.config.depends_on if await self._failed_elsewhere(d)]),
-                critical_services=sum(b.config.critical for b in self._services.values()),
-                critical_failing=sum(self._services[n].config.critical for n in failed),
                 gate_id=gate.id,
             )
-            rollbacks.append(await roll_back(self._session, bound, order, leases[name], self._stop))
+            rollbacks.append(await self._arming.roll_back(bound, order, leases[name], self._stop))
         return tuple(rollbacks)
 
     async def _failed_elsewhere(self, name: str) -> bool:

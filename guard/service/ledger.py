@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
+from guard.decide.swarm import seen_from
 from guard.decide.target import rejected_ids
 from guard.model import (
     HostFacts,
@@ -21,7 +22,20 @@ from guard.service.session import Bound, Session, new_id
 
 
 def running_images(facts: Mapping[str, HostFacts]) -> dict[str, Image]:
-    return {host: seen.running.image for host, seen in facts.items() if seen.running is not None}
+    """What runs, by host; an image that nobody knows (a Swarm service that wants one which does not exist) runs not."""
+    seen = {host: one.running.image for host, one in facts.items() if one.running is not None}
+    return {host: image for host, image in seen.items() if image.image_id}
+
+
+def on_record(bound: Bound, releases: tuple[Release, ...], facts: Mapping[str, HostFacts]) -> tuple[Release, ...]:
+    """The service's releases as those of the hosts looked at: a Swarm service's are the present manager's."""
+    return seen_from(releases, next(iter(facts))) if bound.swarm and facts else releases
+
+
+def taken_back(facts: Mapping[str, HostFacts]) -> str:
+    """What the swarm says when its engine has gone back from the last update by itself, or ""."""
+    tasks = [one.running.tasks for one in facts.values() if one.running is not None]
+    return next((one.message or one.update for one in tasks if one is not None and one.taken_back), "")
 
 
 def newest_same(releases: tuple[Release, ...], images: Mapping[str, Image]) -> Release | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from guard.decide.target import Wish, choose, rejected_ids
 from guard.model import HostFacts, Image, Release, ReleaseState
+from guard.service.ledger import on_record
 from guard.service.look import look
 from guard.service.session import Bound, Session
 
@@ -28,6 +29,7 @@ async def readiness(session: Session, bound: Bound) -> dict[str, HostReadiness]:
     """
     releases = await asyncio.to_thread(session.store.releases, bound.name)
     facts = await look(session, bound, releases)
+    releases = on_record(bound, releases, facts)
     return {name: _host(seen, releases, bound.config.rollback.fallback) for name, seen in facts.items()}
 
 

@@ -13,6 +13,7 @@ from guard.decide.target import Wish, choose
 from guard.errors import GuardError
 from guard.model import HostFacts, HostPlan, HostState, Lease, Phase, Plan, Release, Rollback, RollbackOutcome
 from guard.service.execute import adopt_run
+from guard.service.ledger import on_record
 from guard.service.look import look
 from guard.service.rollback import carry_out
 from guard.service.session import Bound, Session
@@ -48,6 +49,7 @@ async def resume(session: Session, bound: Bound, rollback: Rollback, lease: Leas
     here = bound.narrowed(frozenset(plan.hosts))
     releases = await asyncio.to_thread(store.releases, bound.name)
     facts = await look(session, here, releases)
+    releases = on_record(bound, releases, facts)
     plan = _with_targets(plan, facts, bound, releases)
     results = {
         host: observed(host_plan, facts.get(host, _gone(host_plan)), rollback.hosts.get(host))

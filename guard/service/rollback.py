@@ -32,7 +32,7 @@ from guard.model import (
 )
 from guard.service.events import Event, Kind
 from guard.service.execute import execute
-from guard.service.ledger import settle
+from guard.service.ledger import on_record, settle
 from guard.service.look import look
 from guard.service.session import Bound, Session, new_id
 from guard.service.stop import Stop
@@ -78,25 +78,29 @@ class Decided:
 async def roll_back(session: Session, bound: Bound, order: Order, lease: Lease, stop: Stop) -> Rollback:
     """Carry out one rollback under a lease the caller holds and renews. Never raises for what a host did."""
     decided = await decide(session, bound, order)
-    rollback = _record(session, bound, order, decided, lease)
+    rollback = record_of(session, bound, order, decided, lease)
     if not decided.allowed:
         return await _refuse(session, rollback, decided)
-    await asyncio.to_thread(session.store.begin_rollback, rollback, decided.plan, _key(rollback))
-    session.log.info("rollback started", service=bound.name, id=rollback.id, reason=order.reason)
-    todo = sum(len(batch) for batch in decided.plan.batches)
-    session.tell(
-        Event(Kind.ROLLBACK_STARTED, bound.name, f"{order.reason}; {todo} of {len(bound.hosts)} hosts to change")
-    )
+    await asyncio.to_thread(session.store.begin_rollback, rollback, decided.plan, key_of(rollback))
+    say_started(session, bound, rollback, decided.plan)
     return await carry_out(session, bound, rollback, decided.plan, stop)
 
 
-async def decide(session: Session, bound: Bound, order: Order) -> Decided:
-    """Facts, targets, batches and rules. Nothing is written and no host is changed."""
+def say_started(session: Session, bound: Bound, rollback: Rollback, plan: Plan, how: str = "") -> None:
+    session.log.info("rollback started", service=bound.name, id=rollback.id, reason=rollback.reason)
+    todo = sum(len(batch) for batch in plan.batches)
+    text = f"{rollback.reason}; {todo} of {len(plan.hosts)} hosts to change{how}"
+    session.tell(Event(Kind.ROLLBACK_STARTED, bound.name, text))
+
+
+async def decide(session: Session, bound: Bound, order: Order, seen: Mapping[str, HostFacts] | None = None) -> Decided:
+    """Facts (``seen``, or a look now), targets, batches and rules. Nothing is written and no host is changed."""
     releases = await asyncio.to_thread(session.store.releases, bound.name)
     past = await asyncio.to_thread(session.store.rollbacks, bound.name)
     last = _last_touching(past)
     automatic = _last_touching(tuple(r for r in past if r.trigger is Trigger.THRESHOLD))
-    facts = await look(session, bound, releases, order.to)
+    facts = seen if seen is not None else await look(session, bound, releases, order.to)
+    releases = on_record(bound, releases, facts)
     plans = _plans(bound, order, facts, releases, last)
     plan = _plan(session, bound, plans)
     now = session.clock.now()
@@ -119,20 +123,30 @@ async def decide(session: Session, bound: Bound, order: Order) -> Decided:
     return Decided(plan, facts, ask_all(policy))
 
 
-async def carry_out(session: Session, bound: Bound, rollback: Rollback, plan: Plan, stop: Stop) -> Rollback:
-    """Run the plan, verify, settle the ledger and end the record. Also what ``resume`` calls with a narrowed plan."""
+async def carry_out(
+    session: Session,
+    bound: Bound,
+    rollback: Rollback,
+    plan: Plan,
+    stop: Stop,
+    results: Mapping[str, HostResult] | None = None,
+) -> Rollback:
+    """Run the plan, verify, settle the ledger and end the record. Also what ``resume`` calls with a narrowed plan.
+
+    ``results``: the plan was run already, by a run that was armed in advance.
+    """
     store = session.store
     known = dict(rollback.hosts)
     todo = [host for batch in plan.batches for host in batch]
     if todo:
-        known |= await execute(session, bound, rollback, plan)
+        known |= results if results is not None else await execute(session, bound, rollback, plan)
     done = frozenset(h for h, r in known.items() if r.state in (HostState.RESTORED, HostState.UNCHANGED))
     verified, told = False, "nothing was restored, so there was nothing to verify"
     if done:
         await asyncio.to_thread(store.set_phase, rollback.id, Phase.VERIFYING)
         how_long = f"for {bound.config.rollback.verify_for:g} s" if todo else "once, for nothing had to be changed"
         session.tell(Event(Kind.VERIFYING, bound.name, f"the same checks, {how_long}"))
-        verified, told = await verify(session, bound.narrowed(done), bool(todo), stop)
+        verified, told = await verify(session, bound if bound.swarm else bound.narrowed(done), bool(todo), stop)
     outcome = outcome_of(known, verified)
     reason = f"{rollback.reason}; {summary(known)}; {told}"
     await settle(session, bound, rollback, known, outcome, verified)
@@ -215,7 +229,7 @@ def planned_result(plan: HostPlan) -> HostResult:
     return HostResult(plan.host, state, plan.from_, plan.to, error=plan.problem or None)
 
 
-def _record(session: Session, bound: Bound, order: Order, decided: Decided, lease: Lease) -> Rollback:
+def record_of(session: Session, bound: Bound, order: Order, decided: Decided, lease: Lease) -> Rollback:
     now = session.clock.now()
     return Rollback(
         id=new_id("rb", now),
@@ -235,7 +249,7 @@ def _record(session: Session, bound: Bound, order: Order, decided: Decided, leas
     )
 
 
-def _key(rollback: Rollback) -> str:
+def key_of(rollback: Rollback) -> str:
     """Names the attempt: a trigger that comes twice for one lease and one bad release is one rollback."""
     images = sorted(
         f"{host}:{r.from_.image_id if r.from_ else ''}>{r.to.image_id if r.to else ''}"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from guard.errors import UsageError
-from guard.model import Host
+from guard.model import Host, SwarmUnit, Unit
 from guard.ports import Clock, Engines, Inventory, Store
 from guard.service.events import Listener, nobody
 
@@ -39,10 +39,16 @@ class Bound:
     def name(self) -> str:
         return self.config.name
 
-    def container_on(self, host: Host) -> str:
-        from guard.config.substitute import render
+    @property
+    def swarm(self) -> bool:
+        """A Swarm service is one thing on many nodes: its hosts are where it can be asked for."""
+        return isinstance(self.config.unit, SwarmUnit)
 
-        return render(self.config.container, host)
+    def unit_on(self, host: Host) -> Unit:
+        """What the service is on that host, its variables replaced. ConfigError when the host lacks one."""
+        from guard.config.substitute import render_unit
+
+        return render_unit(self.config.unit, host)
 
     def engine_host(self, host: Host) -> Host | None:
         """What ``Engines.on`` wants: None is this machine's engine."""

@@ -39,7 +39,7 @@ async def snapshot(session: Session, bound: Bound) -> Snapshot:
         images = ledger.running_images(facts)
         statuses = await measure(session, [bound])
         state = state_of({status.state for status in statuses[bound.name].values()})
-        pinned = await pin(session, bound, images, leases[bound.name])
+        pinned = await pin(session, bound, facts, leases[bound.name])
         release = await _enter(session, bound, images, state)
         ready = await readiness(session, bound)
         return Snapshot(bound.name, release, state, _with_pins(ready, pinned))

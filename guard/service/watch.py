@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
 from guard.decide.service import crossed_reason
-from guard.decide.thresholds import Transition
+from guard.decide.thresholds import TargetStatus, Transition
 from guard.errors import GuardError, LeaseHeld
 from guard.model import (
     HostState,
@@ -23,13 +23,15 @@ from guard.model import (
 )
 from guard.schedule import Schedule, ScheduledTarget
 from guard.service import ledger
+from guard.service.arming import Arming
 from guard.service.counting import Counters, Recorder, log_observation
 from guard.service.events import Event, Kind
 from guard.service.housekeeping import tidy
 from guard.service.leases import held
+from guard.service.leftovers import sweep
 from guard.service.look import look
 from guard.service.resume import resumable, resume
-from guard.service.rollback import Order, decide, roll_back
+from guard.service.rollback import Order, decide
 from guard.service.session import Bound, Session
 from guard.service.stop import Stop
 
@@ -56,6 +58,7 @@ class Watch:
             {bound.name: bound.config.quorum for bound in services},
         )
         self._recorder = Recorder(session.store, self._counters, session.log)
+        self._arming = Arming(session, self._fence)
         self._acting: dict[str, asyncio.Task[None]] = {}
         self._healthy_since: dict[str, float] = {}
         self._running: dict[str, Release] = {}
@@ -90,6 +93,7 @@ class Watch:
                     )
                     await asyncio.gather(*self._acting.values())
                 self._stop.set()
+                await self._arming.close()
                 await asyncio.gather(*tasks)
                 await self._recorder.flush()
 
@@ -150,6 +154,33 @@ class Watch:
         elif transition is Transition.RECOVERED and not self._counters.failed(bound.name):
             self._said_no.pop(bound.name, None)
             self._asked_at.pop(bound.name, None)
+        self._arm(bound, status)
+
+    def _arm(self, bound: Bound, status: TargetStatus) -> None:
+        """Prepare at the warning, and take it back when none of the service's targets fails any more."""
+        failing = self._counters.in_a_row(bound.name)
+        if failing is None:
+            self._arming.disarm(bound.name)
+        elif status.warned and status.failures and not self._busy(bound):
+            self._arming.arm(bound, self._order(bound, "armed at the warning", failing))
+
+    def _busy(self, bound: Bound) -> bool:
+        return self._counters.failed(bound.name) or bound.name in self._acting or self._stop.is_set()
+
+    async def _fence(self, name: str) -> int:
+        """Being armed is no claim: an operator may roll the service back by hand meanwhile."""
+        return await asyncio.to_thread(self._session.store.next_fence, name)
+
+    def _order(self, bound: Bound, reason: str, failing: frozenset[str]) -> Order:
+        return Order(
+            trigger=Trigger.THRESHOLD,
+            reason=reason,
+            dry_run=self._dry_run,
+            failing=failing,
+            failed_dependencies=tuple(d for d in bound.config.depends_on if self._failed(d)),
+            critical_services=sum(b.config.critical for b in self._services.values()),
+            critical_failing=sum(b.config.critical and self._failing(name) for name, b in self._services.items()),
+        )
 
     def _note_health(self, service: str) -> None:
         if self._counters.state(service) in (State.HEALTHY, State.DEGRADED):
@@ -183,20 +214,12 @@ class Watch:
 
     async def _act(self, bound: Bound) -> None:
         statuses = self._counters.of(bound.name)
-        order = Order(
-            trigger=Trigger.THRESHOLD,
-            reason=crossed_reason(statuses),
-            dry_run=self._dry_run,
-            failing=self._counters.failing_hosts(bound.name),
-            failed_dependencies=tuple(d for d in bound.config.depends_on if self._failed(d)),
-            critical_services=sum(b.config.critical for b in self._services.values()),
-            critical_failing=sum(b.config.critical and self._failing(name) for name, b in self._services.items()),
-        )
+        order = self._order(bound, crossed_reason(statuses), self._counters.failing_hosts(bound.name))
         try:
             if bound.name in self._said_no and await self._same_answer(bound, order):
                 return
             async with held(self._session, [bound.name]) as leases:
-                rollback = await roll_back(self._session, bound, order, leases[bound.name], self._stop)
+                rollback = await self._arming.roll_back(bound, order, leases[bound.name], self._stop)
         except GuardError as error:
             if self._said_no.get(bound.name) != frozenset({type(error).__name__}):
                 self._session.log.error("rollback not possible now", service=bound.name, error=str(error))
@@ -219,7 +242,7 @@ class Watch:
 
     def _failing(self, service: str) -> bool:
         """In a row of failures, threshold reached or not: what a common cause looks like from here."""
-        return any(status.failures for status in self._counters.of(service).values())
+        return self._counters.in_a_row(service) is not None
 
     async def _look_at_releases(self, bound: Bound) -> None:
         """Record a release whenever the running image changes; call it good after ``good_after`` of health."""
@@ -227,7 +250,7 @@ class Watch:
             return
         facts = await look(self._session, bound)
         images = ledger.running_images(facts)
-        if len(images) < len(bound.hosts):
+        if len(images) < len(facts):
             return  # a part of the truth is no release
         known = self._running.get(bound.name)
         if known is None or _ids(known.hosts) != _ids(images):
@@ -265,6 +288,7 @@ class Watch:
         """Finish what a crash left, and hosts that were out of reach, when nobody else is at it."""
         if bound.name in self._acting:
             return
+        await sweep(self._session, bound, self._fence)
         for rollback in await resumable(self._session, bound.name):
             if self._dry_run or not await self._worth_trying(bound, rollback):
                 continue

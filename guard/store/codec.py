@@ -111,6 +111,7 @@ def host_result_document(result: HostResult) -> Document:
         "backup_tag": result.backup_tag,
         "downtime_s": result.downtime_s,
         "error": result.error,
+        "notice": result.notice,
     }
 
 
@@ -123,6 +124,7 @@ def host_result(document: RowMapping) -> HostResult:
         backup_tag=document["backup_tag"],
         downtime_s=document["downtime_s"],
         error=document["error"],
+        notice=document["notice"],
     )
 
 

@@ -48,6 +48,21 @@ class SqlLeases:
                 audit.append(connection, "lease_taken", service, body)
         return Lease(service, holder, fence, ttl_s)
 
+    def next_fence(self, service: str) -> int:
+        """A fence number above every earlier one, without taking the service. LeaseHeld when somebody has it."""
+        with self._db.write() as connection:
+            free = {"service": service, "holder": "", "fence": 0, "since_s": 0.0, "expires_s": 0.0}
+            insert_if_absent(connection, leases, free)
+            mine = leases.c.service == service
+            row = connection.execute(select(leases, now_s().label("now")).where(mine).with_for_update()).one()
+            left_s = row.expires_s - row.now
+            if row.holder and left_s > 0 and not is_surely_dead(row.holder):
+                raise _held(service, row.holder, row.since_s, left_s)
+            fence: int = max(row.fence + 1, int(row.now * 1000))
+            connection.execute(update(leases).where(mine).values(holder="", fence=fence, expires_s=0.0))
+            audit.append(connection, "fence_given", service, {"fence": fence})
+        return fence
+
     def renew(self, lease: Lease) -> None:
         """Another ``ttl_s`` from now. One that ran out is renewed as well, as long as nobody has taken it."""
         with self._db.write() as connection:

@@ -142,6 +142,7 @@ rollback_hosts = Table(
     Column("backup_tag", Text),
     Column("downtime_s", Double),
     Column("error", FreeText),
+    Column("notice", FreeText),
 )
 
 gates = Table(

@@ -1,4 +1,4 @@
-"""The plan of guard_container: which keys each mode takes."""
+"""The plan of a module: which keys each mode takes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ REQUIRED = {
 }
 
 
-def read_plan(arguments):
+def read_plan(arguments, optional=OPTIONAL):
     """Check everything before anything is touched: returns (mode, plan) or raises Problem("plan")."""
     given = {key: value for key, value in arguments.items() if not key.startswith("_ansible_")}
     mode, plan = given.pop("mode", None), given.pop("plan", None)
@@ -35,11 +35,11 @@ def read_plan(arguments):
             "plan", "the module takes mode ({}) and plan (a mapping), nothing else".format("|".join(REQUIRED))
         )
     required = REQUIRED[mode]
-    allowed = dict({key: accept for key, (accept, _) in OPTIONAL.items()}, **dict(FOR_CHANGES, **FOR_TAGGING), **ALWAYS)
+    allowed = dict({key: accept for key, (accept, _) in optional.items()}, **dict(FOR_CHANGES, **FOR_TAGGING), **ALWAYS)
     for key in plan:
         if key not in allowed:
             raise Problem("plan", f"plan.{key} is not known to this playbook version")
-    accepted = {key: default for key, (_, default) in OPTIONAL.items()}
+    accepted = {key: default for key, (_, default) in optional.items()}
     for key, accept in allowed.items():
         if plan.get(key) is None:
             if key in required:

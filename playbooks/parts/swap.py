@@ -18,6 +18,7 @@ from .container import (
 )
 from .engine import POLL_S, path
 from .problems import EngineError, EngineGone, Problem
+from .steps import Work
 
 LONGEST_LOOK_S = 0.05  # every look costs the engine some milliseconds: on a busy host those of others
 STABLE_ANSWERING_S = 0.25  # how long a container that answers on its published ports must have stayed up
@@ -36,29 +37,13 @@ SWAP_STEPS = (RENAME_OLD, RENAME_NEW, HOLD_OLD, STOP_OLD, START_NEW, AWAIT_NEW, 
 UNDO_STEPS = (STOP_NEW, PARK_NEW, RETURN_OLD, RELEASE_OLD, START_OLD, REMOVE_NEW, DONE)
 
 
-class Swap:
+class Swap(Work):
     """One host's work on one container, for one plan."""
 
     def __init__(self, engine, memory, plan, check_mode):
-        self.engine, self.memory, self.plan, self.check_mode = engine, memory, plan, check_mode
-        self.name = plan["container"]
-        self.steps, self.step_began = [], None
+        Work.__init__(self, engine, memory, plan, check_mode)
         self.current = self.next = self.previous = self.spare = None
-        self.log_tail = self.backup = self.stopped_at = self.downtime = None
-
-    # -- bookkeeping
-
-    def step(self, name, **facts):
-        """Begin a durable step: the journal knows before it happens."""
-        self.end_step()
-        self.memory.note(step=name, at=time.time(), **facts)
-        self.steps.append({"name": name, "at": round(time.time(), 3), "seconds": 0.0})
-        self.step_began = time.monotonic()
-
-    def end_step(self):
-        if self.step_began is not None:
-            self.steps[-1]["seconds"] = round(time.monotonic() - self.step_began, 4)
-            self.step_began = None
+        self.stopped_at = None
 
     def look(self):
         """Read the four names afresh."""
@@ -66,19 +51,6 @@ class Swap:
         self.next = self.engine.container(self.name + ".guard-next")
         self.previous = self.engine.container(self.name + ".guard-prev")
         self.spare = self.engine.container(self.name + ".guard-spare")
-
-    def result(self, state, changed, old, **more):
-        """The host's result. ``old`` is {image, image_id} of what ran before."""
-        self.end_step()
-        seen = {
-            "changed": changed, "state": state, "from": old, "to": None, "backup_tag": None, "downtime_s": None,
-            "error": None, "container_id": None, "steps": self.steps, "log_tail": self.log_tail,
-        }  # fmt: skip
-        target = self.plan.get("target")
-        if target:
-            seen["to"] = {"image": target["image"], "image_id": target["image_id"]}
-        seen.update(more)
-        return seen
 
     # -- snapshot
 
@@ -190,7 +162,7 @@ class Swap:
             gone = f"the image {target['image']} ({target['image_id']}) is not on this host any more"
             hint = "take a snapshot before the next deploy, or push the image to a registry"
             raise Problem("image_gone", f"{gone} and no digest to pull it by is known; {hint}")
-        self.step(PULL)
+        self.step(PULL, pulled=target["image_id"])
         self.engine.pull(target["digest"])
         image = self.engine.image(target["image_id"])
         if image is None:
@@ -202,10 +174,13 @@ class Swap:
         target, facts = self.plan["target"], self.memory.facts
         if facts.get("phase") != "prepared":
             self.memory.begin(phase="prepared")
+        elif facts.get("run_id") != self.plan["run_id"]:  # prepared by a run that never swapped: its names go
+            self.take_back_names("backup_ref", "pinned")
+            self.memory.note(run_id=self.plan["run_id"], fence=self.plan["fence"], backup_ref=None, pinned=None)
         image = self.target_here()
         made = self.tag_backup(old, old_image)
         reference = self.readable(image, repository(old, old_image))
-        body, others, leave = replacement(old, old_image, reference, self.engine.version)
+        body, others, leave = self.wanted(old, old_image, reference)
         mark = fingerprint([old["Id"], body, others, leave])
         facts = self.memory.facts
         ready = (
@@ -240,6 +215,10 @@ class Swap:
             was_running=bool(old["State"]["Running"]),
         )
         return True
+
+    def wanted(self, old, old_image, reference):
+        """The replacement (see ``replacement``): ``old``'s configuration on the target, which ``reference`` names."""
+        return replacement(old, old_image, reference, self.engine.version)
 
     def tag_backup(self, old, old_image):
         """Give the current image its backup tag; True when it had to be made."""
@@ -287,30 +266,48 @@ class Swap:
         return container
 
     def discard(self):
-        """Take back what prepare left: containers, and tags that are not an image's last."""
+        """Take back what this run's preparation left. What another run has prepared or swapped since is not touched.
+
+        A fence that somebody newer raised meanwhile is no reason to leave it here, as long as the journal is this run's.
+        """
         self.look()
+        facts = self.memory.facts
+        now = described(self.current, None) if self.current else None
+        if facts.get("run_id") not in (None, self.plan["run_id"]):
+            return self.result("unchanged", False, now)
+        if facts.get("fence") != self.plan["fence"]:
+            self.memory.refuse_older()
         if self.previous is not None:
             cut = f"a swap of {self.name} is unfinished ({self.name}.guard-prev exists)"
             raise Problem("unfinished", cut + ": finish it with a swap, not by discarding")
-        now = described(self.current, None) if self.current else None
-        found = [container for container in (self.next, self.spare) if container is not None]
-        facts = self.memory.facts
-        tags = (
-            [facts[key] for key in ("backup_ref", "pinned") if facts.get(key)]
-            if facts.get("phase") == "prepared"
-            else []
-        )
-        if self.check_mode or not (found or tags):
-            return self.result("unchanged", bool(found or tags), now)
+        found = self.next is not None or self.spare is not None
+        named = any(facts.get(key) for key in ("backup_ref", "pinned", "pulled"))
+        left = found or (facts.get("phase") == "prepared" and named)
+        if left and not self.check_mode:
+            self.take_back()
+        return self.result("unchanged", bool(left), now)
+
+    def take_back(self):
+        """Remove what a preparation left: containers, names that are not an image's last, an image that it pulled."""
         self.step(DISCARD)
-        for container in found:
-            self.engine.remove(container["Id"])
-        for reference in tags:
+        facts = self.memory.facts
+        for container in (self.next, self.spare):
+            if container is not None:
+                self.engine.remove(container["Id"])
+        if facts.get("phase") == "prepared":
+            self.take_back_names("backup_ref", "pinned")
+            if facts.get("pulled"):
+                try:
+                    self.engine.call("DELETE", path("images", facts["pulled"]))
+                except EngineError:
+                    pass  # somebody uses it by now
+        self.memory.note(phase="done")
+
+    def take_back_names(self, *keys):
+        for reference in [self.memory.facts[key] for key in keys if self.memory.facts.get(key)]:
             image = self.engine.image(reference)
             if image and len(image.get("RepoTags") or ()) > 1:
                 self.engine.call("DELETE", path("images", reference, noprune=True))
-        self.memory.note(phase="done")
-        return self.result("unchanged", True, now)
 
     # -- swap
 
@@ -325,7 +322,12 @@ class Swap:
         unchanged = self.already_there()
         if unchanged:
             return unchanged
-        old, image = self.expected_container()
+        try:
+            old, image = self.expected_container()
+        except Problem:  # what was prepared is for a container that is not there any more
+            if self.memory.facts.get("phase") == "prepared" and self.memory.facts["run_id"] == self.plan["run_id"]:
+                self.take_back()
+            raise
         self.make_ready(old, image)
         self.step(RENAME_OLD, phase="swapping", backup=self.backup, run_id=self.plan["run_id"])
         return self.forward(old)
@@ -450,6 +452,7 @@ class Swap:
 
     def finish(self, new):
         """The target is up: what was kept to go back to can go."""
+        self.keep(new)
         facts = self.memory.facts
         leftover = None
         for kept in (self.previous, self.spare):
@@ -472,6 +475,12 @@ class Swap:
             downtime_s=self.downtime,
             leftover=leftover,
         )
+
+    def keep(self, new):
+        """Whatever else is needed for the target to stay, before what was there goes. Here: nothing."""
+
+    def let_go(self):
+        """Undo ``keep``."""
 
     def set_policy(self, container, policy):
         """Set a restart policy; a container in its restart pause refuses that until it is stopped."""
@@ -594,6 +603,7 @@ class Swap:
             left = self.engine.container(self.name + name)
             if left is not None:
                 self.engine.remove(left["Id"])
+        self.let_go()
         self.step(DONE, phase="done")
         if resumed and not same_run:
             self.look()

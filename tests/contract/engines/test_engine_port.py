@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -12,12 +12,14 @@ import pytest
 from guard.demo.fleet import Fleet
 from guard.demo.host import Host as FleetHost
 from guard.engines.hosts import HostEngines
-from guard.model import Image, LocalImage
+from guard.errors import EngineError
+from guard.model import ComposeUnit, ContainerFacts, ContainerUnit, Image, LocalImage
 from guard.ports import Engine
 from tests.contract.engines.conftest import inventory_host
 from tests.fakes import FakeEngine, container_facts
 
 T = TypeVar("T")
+LABEL = "com.docker.compose"
 Ask = Callable[[Callable[[Engine], Awaitable[T]]], T]
 
 
@@ -32,6 +34,11 @@ def fake(host: FleetHost) -> FakeEngine:
     engine.output["web"] = host.docker("logs", "web").splitlines()
     for number, tag in enumerate(image_ids):
         engine.stock.append(LocalImage(image_ids[tag], (tag,), (), datetime(2026, 1, 1 + number, tzinfo=UTC), 1000))
+    for name in host.docker("ps", "-a", "--filter", f"label={LABEL}.service", "--format", "{{.Names}}").split():
+        project, service, _ = name.split("-")
+        engine.containers[name] = container_facts(name=name)
+        unit = ComposeUnit(project, service)
+        engine.units[unit] = (*engine.units.get(unit, ()), name)
     return engine
 
 
@@ -103,3 +110,61 @@ def test_what_is_not_there_is_no_image(ask: Ask[object], reference: str) -> None
 
 def test_the_last_lines_of_a_container_are_told(ask: Ask[object]) -> None:
     assert ask(lambda engine: engine.logs("web", 5)) == "web 1.0.0 (good) starts on port 8080\n"
+
+
+@pytest.fixture
+def composed(host: FleetHost) -> Iterator[FleetHost]:
+    """A host with Compose's containers, as their labels say: shop/web once, shop/api twice, one of them stopped."""
+    made = [labelled(host, *one) for one in (("shop", "web", 1), ("shop", "api", 1), ("shop", "api", 2))]
+    host.docker("stop", "-t", "0", made[2])
+    yield host
+    for name in host.docker("ps", "-a", "--filter", f"label={LABEL}.service", "--format", "{{.Names}}").split():
+        host.docker("rm", "-f", name)
+
+
+def labelled(host: FleetHost, project: str, service: str, number: int, name: str = "", **labels: str) -> str:
+    name = name or f"{project}-{service}-{number}"
+    every = {"project": project, "service": service, "container-number": str(number), "oneoff": "False", **labels}
+    options = [text for key, value in every.items() for text in ("--label", f"{LABEL}.{key}={value}")]
+    host.docker("run", "-d", "--name", name, "--network", "none", *options, "web:1.0.0")
+    return name
+
+
+def test_a_plain_container_is_what_runs_under_its_name(ask: Ask[object]) -> None:
+    facts = ask(lambda engine: engine.running(ContainerUnit("web")))
+    assert facts is not None
+    assert facts == ask(lambda engine: engine.container("web"))
+    assert ask(lambda engine: engine.running(ContainerUnit("nothing"))) is None
+
+
+def test_a_compose_service_is_found_by_its_labels(ask: Ask[object], composed: FleetHost) -> None:
+    facts = ask(lambda engine: engine.running(ComposeUnit("shop", "web")))
+    assert facts is not None
+    assert (facts.name, facts.status) == ("shop-web-1", "running")
+
+
+@pytest.mark.parametrize("unit", [ComposeUnit("shop", "db"), ComposeUnit("other", "web"), ComposeUnit("shop", "w")])
+def test_another_project_or_service_is_not_there(ask: Ask[object], composed: FleetHost, unit: ComposeUnit) -> None:
+    assert ask(lambda engine: engine.running(unit)) is None
+
+
+def test_several_containers_of_a_compose_service_are_no_guess(ask: Ask[object], composed: FleetHost) -> None:
+    with pytest.raises(EngineError, match="shop/api has 2 containers on "):
+        ask(lambda engine: engine.running(ComposeUnit("shop", "api")))
+
+
+def test_a_swap_and_a_one_off_run_are_not_further_containers(fleet: Fleet, composed: FleetHost) -> None:
+    labelled(composed, "shop", "web", 1, "shop-web-1.guard-prev")
+    labelled(composed, "shop", "web", 1, "0123456789ab_shop-web-1")
+    labelled(composed, "shop", "web", 1, "shop-web-run-7", oneoff="True")
+
+    async def main() -> ContainerFacts | None:
+        engines = HostEngines({})
+        try:
+            return await engines.on(inventory_host(fleet)).running(ComposeUnit("shop", "web"))
+        finally:
+            await engines.close()
+
+    facts = asyncio.run(main())
+    assert facts is not None
+    assert facts.name == "shop-web-1"

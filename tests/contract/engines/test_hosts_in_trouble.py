@@ -19,7 +19,7 @@ from guard.demo.fleet import Fleet
 from guard.demo.host import Host as FleetHost
 from guard.engines.hosts import HostEngines
 from guard.errors import EngineDown, EngineUnreachable
-from guard.model import Host, State
+from guard.model import ContainerUnit, Host, State
 from tests.contract.engines.conftest import inventory_host, run_web
 
 T = TypeVar("T")
@@ -283,7 +283,7 @@ def test_sockets_are_in_a_private_folder_that_goes_with_the_engines(fleet: Fleet
 
 def observed(fleet: Fleet, name: str, looks: int, between: Callable[[int], None]) -> list[tuple[State, str]]:
     async def main(engines: HostEngines) -> list[tuple[State, str]]:
-        probe = DockerProbe(engines, inventory_host(fleet), name, 5.0)
+        probe = DockerProbe(engines, inventory_host(fleet), ContainerUnit(name), 5.0)
         seen = []
         for number in range(looks):
             measured = await probe.measure()

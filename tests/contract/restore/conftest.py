@@ -14,7 +14,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +177,8 @@ class Restore:
     engine: Dockerd
     state: Path
     ids: dict[str, str]
+    module: Path = MODULE
+    environment: dict[str, str] = field(default_factory=dict)  # of the module, beside HOME
 
     def plan(self, **changes: object) -> Json:
         plan = {
@@ -199,13 +201,13 @@ class Restore:
 
     def start(self, mode: str, plan: object, **ansible: object) -> subprocess.Popen[bytes]:
         arguments = json.dumps({"mode": mode, "plan": plan, "_ansible_check_mode": False, **ansible})
-        source = MODULE.read_text().replace("<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>", arguments)
+        source = self.module.read_text().replace("<<INCLUDE_ANSIBLE_MODULE_JSON_ARGS>>", arguments)
         process = subprocess.Popen(
             [sys.executable, "-"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={"HOME": str(self.state.parent)},
+            env={"HOME": str(self.state.parent), **self.environment},
         )
         assert process.stdin is not None
         process.stdin.write(source.encode())

@@ -10,7 +10,7 @@ import pytest
 
 from guard.checks.docker import SETTLE_S, DockerProbe
 from guard.errors import EngineDown, EngineError, EngineUnreachable
-from guard.model import ContainerFacts, Measurement, State
+from guard.model import ContainerFacts, ContainerUnit, Host, Measurement, State, SwarmUnit, TaskFacts
 from tests.fakes import FakeEngine, FakeEngines, container_facts, run_virtually
 
 NOW = datetime(2026, 11, 1, 12, 0, 0, tzinfo=UTC)
@@ -19,7 +19,7 @@ NOW = datetime(2026, 11, 1, 12, 0, 0, tzinfo=UTC)
 def looks(*facts: ContainerFacts | EngineError | None, every_s: float = 1.0) -> list[Measurement]:
     async def main() -> list[Measurement]:
         engine = FakeEngine()
-        probe = DockerProbe(FakeEngines({"": engine}), None, "web", 5.0, lambda: NOW)
+        probe = DockerProbe(FakeEngines({"": engine}), None, ContainerUnit("web"), 5.0, lambda: NOW)
         measured = []
         for seen in facts:
             engine.problem = seen if isinstance(seen, EngineError) else None
@@ -97,7 +97,7 @@ def test_an_engine_that_never_answers_is_unknown_in_time() -> None:
             return None
 
     async def main() -> tuple[Measurement, float]:
-        measured = await DockerProbe(FakeEngines({"": Stuck()}), None, "web", 5.0).measure()
+        measured = await DockerProbe(FakeEngines({"": Stuck()}), None, ContainerUnit("web"), 5.0).measure()
         return measured, asyncio.get_running_loop().time()
 
     measured, took = run_virtually(main())
@@ -143,3 +143,64 @@ def test_evidence_says_what_was_seen_in_one_printable_line_each() -> None:
     assert measured.evidence["image"] == "web:1.0.0"
     assert measured.evidence["health_log"].startswith("[1mcurl: (7) failed")
     assert len(measured.evidence["health_log"]) < 210
+
+
+TASKS: dict[str, tuple[TaskFacts, State, str]] = {
+    "all run": (TaskFacts(2, 2), State.HEALTHY, "service web is whole: 2 of 2 tasks run"),
+    "an update goes on": (TaskFacts(1, 2, update="updating"), State.DEGRADED, "is on its way: 1 of 2 tasks run"),
+    "they start": (TaskFacts(0, 2, starting=True), State.DEGRADED, "is on its way: 0 of 2 tasks run"),
+    "one fails": (TaskFacts(1, 2, trouble="task 2: exit (3)"), State.UNHEALTHY, "1 of 2 tasks run; task 2: exit (3)"),
+    "one fails in an update": (
+        TaskFacts(1, 2, True, "task 2: exit (3)", "updating"),
+        State.UNHEALTHY,
+        "is short of tasks",
+    ),
+    "an update stopped": (
+        TaskFacts(2, 2, update="paused", message="failure"),
+        State.UNHEALTHY,
+        "stopped update (failure)",
+    ),
+    "none starts": (TaskFacts(0, 1), State.UNHEALTHY, "is short of tasks: 0 of 1 tasks run"),
+}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_swarm_service_is_healthy_when_as_many_tasks_run_as_it_wants(name: str) -> None:
+    tasks, state, reason = TASKS[name]
+    whole = tasks.running >= tasks.wanted and not tasks.update
+    [measured] = looks(container_facts(tasks=tasks, status="running" if whole else "incomplete"))
+    assert measured.state is state, measured
+    assert reason in measured.reason
+    assert measured.evidence["tasks"] == f"{tasks.running}/{tasks.wanted}"
+
+
+def test_tasks_that_restart_in_a_loop_are_never_healthy_between() -> None:
+    one = TaskFacts(1, 1)
+    assert states(*(container_facts(tasks=one, restart_count=count) for count in (0, 1, 1, 2))) == "HUDU"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "state"),
+    [
+        (None, EngineError("a worker"), State.HEALTHY),
+        (EngineUnreachable("away"), None, State.HEALTHY),
+        (EngineUnreachable("away"), EngineError("a worker"), State.UNKNOWN),
+        (EngineDown("down"), EngineDown("down"), State.UNHEALTHY),
+    ],
+)
+def test_any_manager_can_be_asked_for_a_swarm_service(
+    first: EngineError | None, second: EngineError | None, state: State
+) -> None:
+    async def main() -> Measurement:
+        engines = {"web1": FakeEngine(), "web2": FakeEngine()}
+        for engine, problem in zip(engines.values(), (first, second), strict=True):
+            engine.problem = problem
+            engine.units = {SwarmUnit("web"): ("web",)}
+            engine.containers = {"web": container_facts(tasks=TaskFacts(1, 1))}
+        hosts = (Host("web1"), Host("web2"))
+        return await DockerProbe(FakeEngines(engines), None, SwarmUnit("web"), 5.0, managers=hosts).measure()
+
+    measured = run_virtually(main())
+    assert measured.state is state, measured
+    if state is State.UNKNOWN:
+        assert "away" in measured.reason and "a worker" in measured.reason

@@ -13,7 +13,7 @@ from guard.checks.postgres import PostgresProbe
 from guard.checks.registry import build, probe_type
 from guard.config.schema import DockerCheck, HttpCheck, PostgresCheck
 from guard.errors import ConfigError
-from guard.model import Host
+from guard.model import ContainerUnit, Host
 from tests.fakes import FakeEngines
 
 HOST = Host("web1", {"ansible_host": "127.0.0.9", "port": 8080, "token": "{{ port }}"})
@@ -29,12 +29,12 @@ def test_each_type_has_its_probe_with_the_hosts_variables_in_it() -> None:
     assert isinstance(http, HttpProbe)
     assert str(http._url) == "http://127.0.0.9:8080/"
     assert http._headers["X"] == "{{ port }}", "a value is text and is not filled in again"
-    docker = build(DockerCheck(name="d"), HOST, FakeEngines(), "web")
+    docker = build(DockerCheck(name="d"), HOST, FakeEngines(), ContainerUnit("web"))
     assert isinstance(docker, DockerProbe)
-    assert docker._container == "web"
-    other = build(DockerCheck(name="d", container="web-{{ port }}"), HOST, FakeEngines(), "web")
+    assert docker._unit == ContainerUnit("web")
+    other = build(DockerCheck(name="d", container="web-{{ port }}"), HOST, FakeEngines(), ContainerUnit("web"))
     assert isinstance(other, DockerProbe)
-    assert other._container == "web-8080"
+    assert other._unit == ContainerUnit("web-8080")
     postgres = build(PostgresCheck(name="p", dsn="host={{ ansible_host }}"), HOST, FakeEngines(), None)
     assert isinstance(postgres, PostgresProbe)
     assert postgres._dsn == "host=127.0.0.9"

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from guard.config import load as loading
 from guard.config.checks import HttpCheck, PostgresCheck
-from guard.config.load import load, locate, with_overrides
+from guard.config.load import load, load_file, locate, with_overrides
 from guard.config.schema import GuardConfig
 from guard.decide.thresholds import Thresholds
 from guard.errors import ConfigError, UsageError
+from guard.model import ComposeUnit, ContainerUnit
 
 Read = Callable[..., GuardConfig]
 
@@ -142,8 +143,16 @@ ERRORS = [
     (one(service="quorum: 101%"), 3, "services[0].quorum", "percentage"),
     (one(service="depends_on: [wbe]"), 3, "services[0].depends_on[0]", "did you mean web?"),
     (one(service="depends_on: [web]"), 3, "services[0].depends_on[0]", "cannot depend on itself"),
-    (one(service="compose: {project: a, service: b}"), 3, "services[0].compose", "not supported by this version"),
-    (one(service="swarm: {service: b}"), 3, "services[0].swarm", "not supported by this version"),
+    (one(service="compose: {project: a}"), 3, "services[0].compose.service", "missing"),
+    (one(service="compose: {project: a/b, service: c}"), 3, "services[0].compose.project", "expected a name"),
+    (one(service='compose: {project: "{{ x }}", service: c}'), 3, "services[0].compose.project", "has no hosts"),
+    (one(service="compose: {project: a, service: b}\n    container: c"), 3, "services[0].compose", "not both"),
+    (
+        one(service="swarm: {service: b}\n    rollback: {scope: failing}"),
+        4,
+        "services[0].rollback.scope",
+        "a Swarm service is rolled back as a whole",
+    ),
     (one(service="rollback: {on_batch_failure: revert}"), 3, "services[0].rollback.on_batch_failure", "not supported"),
     (one(service="rollback: {batches: [2, 1]}"), 3, "services[0].rollback.batches", "that grow"),
     (one(service="rollback: {batches: []}"), 3, "services[0].rollback.batches", "got an empty list"),
@@ -346,3 +355,19 @@ def test_an_unknown_service_names_the_known_ones(read: Read) -> None:
 
 def test_a_service_on_this_machine_may_name_localhost_without_an_inventory(read: Read) -> None:
     assert read(one(service="hosts: localhost")).services[0].checks[0].per_host
+
+
+def test_a_service_is_one_of_three_kinds_with_the_playbook_of_its_kind(tmp_path: Path) -> None:
+    text = """
+services:
+  - {name: web, checks: [{type: docker}]}
+  - {name: api, compose: {project: shop, service: api}, checks: [{type: docker}]}
+  - {name: db, compose: {project: shop, service: db}, rollback: {playbook: mine@2}, checks: [{type: docker}]}
+  - {name: job, compose: {project: shop, service: job}, rollback: {min_gap: 5s}, checks: [{type: docker}]}
+"""
+    (tmp_path / "guard.yml").write_text(text)
+    web, api, db, job = load_file(tmp_path / "guard.yml", {}, shown="guard.yml").services
+    assert (web.unit, web.rollback.playbook) == (ContainerUnit("web"), "container@1")
+    assert (api.unit, api.rollback.playbook) == (ComposeUnit("shop", "api"), "compose@1")
+    assert db.rollback.playbook == "mine@2"
+    assert (job.rollback.playbook, job.rollback.min_gap) == ("compose@1", 5.0)

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guard.config.substitute import Undecryptable, check_template, render
+from guard.config.substitute import Undecryptable, check_template, render, render_unit
 from guard.errors import ConfigError
-from guard.model import Host
+from guard.model import ComposeUnit, ContainerUnit, Host, SwarmUnit
 
 WEB1 = Host("web1", {"ansible_host": "10.0.0.1", "port": 8080, "tls": True, "site": {"name": "dc1"}, "nothing": None})
 
@@ -76,3 +76,12 @@ def test_a_list_or_mapping_cannot_be_inserted() -> None:
 def test_a_vaulted_value_without_a_password_says_what_to_do() -> None:
     with pytest.raises(ConfigError, match="ANSIBLE_VAULT_PASSWORD_FILE"):
         render("{{ x }}", Host("h", {"x": Undecryptable("no vault secrets found")}))
+
+
+def test_the_names_of_every_kind_of_service_take_variables() -> None:
+    host = Host("web1", {"shop": "shop-eu"})
+    assert render_unit(ContainerUnit("{{ shop }}-web"), host) == ContainerUnit("shop-eu-web")
+    assert render_unit(ComposeUnit("{{ shop }}", "web"), host) == ComposeUnit("shop-eu", "web")
+    assert render_unit(SwarmUnit("{{ shop }}_web"), host) == SwarmUnit("shop-eu_web")
+    with pytest.raises(ConfigError, match="service api: compose: inventory variable nothing of host web1"):
+        render_unit(ComposeUnit("shop", "{{ nothing }}"), host, what="service api")

@@ -114,6 +114,7 @@ def _rollbacks() -> None:
         sa.Column("backup_tag", sa.Text()),
         sa.Column("downtime_s", sa.Double()),
         sa.Column("error", sa.Text()),
+        sa.Column("notice", sa.Text()),
         sa.PrimaryKeyConstraint("rollback_id", "host", name="pk_rollback_hosts"),
         sa.ForeignKeyConstraint(["rollback_id"], ["rollbacks.id"], name="fk_rollback_hosts_rollback_id"),
     )

@@ -128,6 +128,55 @@ class EngineGone(Problem):
         Problem.__init__(self, "engine_gone", text)
 
 
+# ------------------------------------------------------------------------------------------------------------- plan.py
+
+A_NAME = text(NAME, "a name of letters, digits, '_', '.' and '-'")
+ALWAYS = {"service": A_NAME, "container": A_NAME, "run_id": A_NAME}
+FOR_CHANGES = {"fence": number(int, 0, 2**63), "target": target_image}
+FOR_TAGGING = {"backup_tag": text(BACKUP_TAG, "backup_YYYYMMDD_HHMMSS")}
+OPTIONAL = {
+    "engine": (engine_address, None),
+    "state_dir": (folder, None),
+    "expect_image_id": (text(IMAGE_ID, "sha256:<64 hex digits>"), None),
+    "health_timeout_s": (number(float, 0.1, 86400), 60),
+    "stable_s": (number(float, 0, 3600), 1.0),
+    "stop_timeout_s": (number(int, 0, 86400), None),
+    "force": (flag, False),
+}
+REQUIRED = {
+    "snapshot": ALWAYS,
+    "prepare": dict(ALWAYS, **dict(FOR_CHANGES, **FOR_TAGGING)),
+    "swap": dict(ALWAYS, **dict(FOR_CHANGES, **FOR_TAGGING)),
+    "discard": dict(ALWAYS, fence=FOR_CHANGES["fence"]),
+}
+
+
+def read_plan(arguments, optional=OPTIONAL):
+    """Check everything before anything is touched: returns (mode, plan) or raises Problem("plan")."""
+    given = {key: value for key, value in arguments.items() if not key.startswith("_ansible_")}
+    mode, plan = given.pop("mode", None), given.pop("plan", None)
+    if mode not in REQUIRED or given or not isinstance(plan, dict):
+        raise Problem(
+            "plan", "the module takes mode ({}) and plan (a mapping), nothing else".format("|".join(REQUIRED))
+        )
+    required = REQUIRED[mode]
+    allowed = dict({key: accept for key, (accept, _) in optional.items()}, **dict(FOR_CHANGES, **FOR_TAGGING), **ALWAYS)
+    for key in plan:
+        if key not in allowed:
+            raise Problem("plan", f"plan.{key} is not known to this playbook version")
+    accepted = {key: default for key, (_, default) in optional.items()}
+    for key, accept in allowed.items():
+        if plan.get(key) is None:
+            if key in required:
+                raise Problem("plan", f"plan.{key} is missing (needed for {mode})")
+            continue
+        try:
+            accepted[key] = accept(plan[key])
+        except ValueError as wrong:
+            raise Problem("plan", f"plan.{key} {wrong}") from wrong
+    return mode, accepted
+
+
 # ----------------------------------------------------------------------------------------------------------- engine.py
 
 API_OLDEST, API_NEWEST = (1, 41), (1, 51)
@@ -354,6 +403,72 @@ class Engine:
         return False
 
 
+# ---------------------------------------------------------------------------------------------------------- program.py
+
+ENGINE_RETURN_S = 20.0  # how long a swap waits for an engine that went away under it
+
+
+def survive_hangups():
+    """A swap is not left half done because a connection ended or somebody pressed Ctrl-C: it takes seconds."""
+    for number_ in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+        signal.signal(number_, signal.SIG_IGN)
+
+
+def engine_of(plan):
+    engine = Engine(plan["engine"] or os.environ.get("DOCKER_HOST") or DEFAULT_ENGINE)
+    engine_address(engine.address)
+    return engine
+
+
+def wait_for(engine):
+    """Until the engine answers again, at most ENGINE_RETURN_S."""
+    until = time.monotonic() + ENGINE_RETURN_S
+    while True:
+        try:
+            return engine.negotiate()
+        except EngineGone:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.2)
+
+
+def result_of(arguments, read, work):
+    """Arguments in, result out: the only place where a failure becomes a result."""
+    plan, failed = {}, {"changed": False, "state": "failed", "steps": [], "log_tail": None}
+    try:
+        mode, plan = read(arguments)
+        result = work(mode, plan, bool(arguments.get("_ansible_check_mode")))
+    except Problem as problem:
+        result = dict(failed, error=str(problem), kind=problem.kind)
+        if plan.get("target"):
+            result["to"] = {"image": plan["target"]["image"], "image_id": plan["target"]["image_id"]}
+    except Exception as unexpected:  # the last resort: without a result guard would know nothing about this host
+        import traceback
+
+        result = dict(failed, error=f"unexpected: {unexpected!r}", kind="unexpected", exception=traceback.format_exc())
+    for key in ("from", "to", "backup_tag", "downtime_s", "error", "container_id"):
+        result.setdefault(key, None)
+    if result["state"] in ("failed", "reverted"):
+        result.update(failed=True, msg=result["error"])
+    if arguments.get("_ansible_diff") and result["from"] and result["to"]:
+        shown = ["".join("{}: {}\n".format(*pair) for pair in sorted(result[key].items())) for key in ("from", "to")]
+        result["diff"] = {
+            "before_header": plan["container"],
+            "after_header": plan["container"],
+            "before": shown[0],
+            "after": shown[1],
+        }
+    return result
+
+
+def run_as_program(text_, read, work):
+    """``read``: arguments → (mode, plan). ``work``: mode, plan, check mode → result. Both raise Problem."""
+    result = result_of(json.loads(text_), read, work)
+    sys.stdout.write(json.dumps(result) + "\n")
+    sys.stdout.flush()
+    sys.exit(1 if result.get("failed") else 0)
+
+
 # ----------------------------------------------------------------------------------------------------------- memory.py
 
 LOCK_WAIT_S = 10.0
@@ -486,53 +601,34 @@ class Memory:
             self.handle = None
 
 
-# ------------------------------------------------------------------------------------------------------------- plan.py
+# ---------------------------------------------------------------------------------------------------------- restore.py
 
-A_NAME = text(NAME, "a name of letters, digits, '_', '.' and '-'")
-ALWAYS = {"service": A_NAME, "container": A_NAME, "run_id": A_NAME}
-FOR_CHANGES = {"fence": number(int, 0, 2**63), "target": target_image}
-FOR_TAGGING = {"backup_tag": text(BACKUP_TAG, "backup_YYYYMMDD_HHMMSS")}
-OPTIONAL = {
-    "engine": (engine_address, None),
-    "state_dir": (folder, None),
-    "expect_image_id": (text(IMAGE_ID, "sha256:<64 hex digits>"), None),
-    "health_timeout_s": (number(float, 0.1, 86400), 60),
-    "stable_s": (number(float, 0, 3600), 1.0),
-    "stop_timeout_s": (number(int, 0, 86400), None),
-    "force": (flag, False),
-}
-REQUIRED = {
-    "snapshot": ALWAYS,
-    "prepare": dict(ALWAYS, **dict(FOR_CHANGES, **FOR_TAGGING)),
-    "swap": dict(ALWAYS, **dict(FOR_CHANGES, **FOR_TAGGING)),
-    "discard": dict(ALWAYS, fence=FOR_CHANGES["fence"]),
-}
+def restore_with(swap):
+    """The work of a module (see ``run_as_program``) whose swap is of the class ``swap``."""
 
+    def work(mode, plan, check_mode):
+        """One mode on this host: the result. Problem when nothing was changed (or the engine is gone for good)."""
+        engine = engine_of(plan)
+        if mode == "snapshot":
+            return swap(engine, None, plan, check_mode).snapshot()
+        engine.negotiate()
+        with Memory(plan, engine.address, check_mode) as memory:
+            if mode != "discard":  # which asks for itself: it may always take back what is its own
+                memory.refuse_older()
+            task = swap(engine, memory, plan, check_mode)
+            if mode != "swap":
+                return getattr(task, mode)()
+            if not check_mode:
+                survive_hangups()
+            try:
+                return task.swap()
+            except EngineGone:
+                if memory.facts.get("phase") not in ("swapping", "undoing"):
+                    raise
+                wait_for(engine)
+                return task.swap()
 
-def read_plan(arguments):
-    """Check everything before anything is touched: returns (mode, plan) or raises Problem("plan")."""
-    given = {key: value for key, value in arguments.items() if not key.startswith("_ansible_")}
-    mode, plan = given.pop("mode", None), given.pop("plan", None)
-    if mode not in REQUIRED or given or not isinstance(plan, dict):
-        raise Problem(
-            "plan", "the module takes mode ({}) and plan (a mapping), nothing else".format("|".join(REQUIRED))
-        )
-    required = REQUIRED[mode]
-    allowed = dict({key: accept for key, (accept, _) in OPTIONAL.items()}, **dict(FOR_CHANGES, **FOR_TAGGING), **ALWAYS)
-    for key in plan:
-        if key not in allowed:
-            raise Problem("plan", f"plan.{key} is not known to this playbook version")
-    accepted = {key: default for key, (_, default) in OPTIONAL.items()}
-    for key, accept in allowed.items():
-        if plan.get(key) is None:
-            if key in required:
-                raise Problem("plan", f"plan.{key} is missing (needed for {mode})")
-            continue
-        try:
-            accepted[key] = accept(plan[key])
-        except ValueError as wrong:
-            raise Problem("plan", f"plan.{key} {wrong}") from wrong
-    return mode, accepted
+    return work
 
 
 # --------------------------------------------------------------------------------------------------------- announce.py
@@ -764,6 +860,43 @@ def fingerprint(value):
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
+# ------------------------------------------------------------------------------------------------------------ steps.py
+
+class Work:
+    """One host's work for one plan. ``name`` is what it is done on."""
+
+    def __init__(self, engine, memory, plan, check_mode):
+        self.engine, self.memory, self.plan, self.check_mode = engine, memory, plan, check_mode
+        self.name = plan["container"]
+        self.steps, self.step_began = [], None
+        self.log_tail = self.backup = self.downtime = None
+
+    def step(self, name, **facts):
+        """Begin a durable step: the journal knows before it happens."""
+        self.end_step()
+        self.memory.note(step=name, at=time.time(), **facts)
+        self.steps.append({"name": name, "at": round(time.time(), 3), "seconds": 0.0})
+        self.step_began = time.monotonic()
+
+    def end_step(self):
+        if self.step_began is not None:
+            self.steps[-1]["seconds"] = round(time.monotonic() - self.step_began, 4)
+            self.step_began = None
+
+    def result(self, state, changed, old, **more):
+        """The host's result. ``old`` is {image, image_id} of what ran before."""
+        self.end_step()
+        seen = {
+            "changed": changed, "state": state, "from": old, "to": None, "backup_tag": None, "downtime_s": None,
+            "error": None, "container_id": None, "steps": self.steps, "log_tail": self.log_tail,
+        }  # fmt: skip
+        target = self.plan.get("target")
+        if target:
+            seen["to"] = {"image": target["image"], "image_id": target["image_id"]}
+        seen.update(more)
+        return seen
+
+
 # ------------------------------------------------------------------------------------------------------------- swap.py
 
 LONGEST_LOOK_S = 0.05  # every look costs the engine some milliseconds: on a busy host those of others
@@ -783,29 +916,13 @@ SWAP_STEPS = (RENAME_OLD, RENAME_NEW, HOLD_OLD, STOP_OLD, START_NEW, AWAIT_NEW, 
 UNDO_STEPS = (STOP_NEW, PARK_NEW, RETURN_OLD, RELEASE_OLD, START_OLD, REMOVE_NEW, DONE)
 
 
-class Swap:
+class Swap(Work):
     """One host's work on one container, for one plan."""
 
     def __init__(self, engine, memory, plan, check_mode):
-        self.engine, self.memory, self.plan, self.check_mode = engine, memory, plan, check_mode
-        self.name = plan["container"]
-        self.steps, self.step_began = [], None
+        Work.__init__(self, engine, memory, plan, check_mode)
         self.current = self.next = self.previous = self.spare = None
-        self.log_tail = self.backup = self.stopped_at = self.downtime = None
-
-    # -- bookkeeping
-
-    def step(self, name, **facts):
-        """Begin a durable step: the journal knows before it happens."""
-        self.end_step()
-        self.memory.note(step=name, at=time.time(), **facts)
-        self.steps.append({"name": name, "at": round(time.time(), 3), "seconds": 0.0})
-        self.step_began = time.monotonic()
-
-    def end_step(self):
-        if self.step_began is not None:
-            self.steps[-1]["seconds"] = round(time.monotonic() - self.step_began, 4)
-            self.step_began = None
+        self.stopped_at = None
 
     def look(self):
         """Read the four names afresh."""
@@ -813,19 +930,6 @@ class Swap:
         self.next = self.engine.container(self.name + ".guard-next")
         self.previous = self.engine.container(self.name + ".guard-prev")
         self.spare = self.engine.container(self.name + ".guard-spare")
-
-    def result(self, state, changed, old, **more):
-        """The host's result. ``old`` is {image, image_id} of what ran before."""
-        self.end_step()
-        seen = {
-            "changed": changed, "state": state, "from": old, "to": None, "backup_tag": None, "downtime_s": None,
-            "error": None, "container_id": None, "steps": self.steps, "log_tail": self.log_tail,
-        }  # fmt: skip
-        target = self.plan.get("target")
-        if target:
-            seen["to"] = {"image": target["image"], "image_id": target["image_id"]}
-        seen.update(more)
-        return seen
 
     # -- snapshot
 
@@ -937,7 +1041,7 @@ class Swap:
             gone = f"the image {target['image']} ({target['image_id']}) is not on this host any more"
             hint = "take a snapshot before the next deploy, or push the image to a registry"
             raise Problem("image_gone", f"{gone} and no digest to pull it by is known; {hint}")
-        self.step(PULL)
+        self.step(PULL, pulled=target["image_id"])
         self.engine.pull(target["digest"])
         image = self.engine.image(target["image_id"])
         if image is None:
@@ -949,10 +1053,13 @@ class Swap:
         target, facts = self.plan["target"], self.memory.facts
         if facts.get("phase") != "prepared":
             self.memory.begin(phase="prepared")
+        elif facts.get("run_id") != self.plan["run_id"]:  # prepared by a run that never swapped: its names go
+            self.take_back_names("backup_ref", "pinned")
+            self.memory.note(run_id=self.plan["run_id"], fence=self.plan["fence"], backup_ref=None, pinned=None)
         image = self.target_here()
         made = self.tag_backup(old, old_image)
         reference = self.readable(image, repository(old, old_image))
-        body, others, leave = replacement(old, old_image, reference, self.engine.version)
+        body, others, leave = self.wanted(old, old_image, reference)
         mark = fingerprint([old["Id"], body, others, leave])
         facts = self.memory.facts
         ready = (
@@ -987,6 +1094,10 @@ class Swap:
             was_running=bool(old["State"]["Running"]),
         )
         return True
+
+    def wanted(self, old, old_image, reference):
+        """The replacement (see ``replacement``): ``old``'s configuration on the target, which ``reference`` names."""
+        return replacement(old, old_image, reference, self.engine.version)
 
     def tag_backup(self, old, old_image):
         """Give the current image its backup tag; True when it had to be made."""
@@ -1034,30 +1145,48 @@ class Swap:
         return container
 
     def discard(self):
-        """Take back what prepare left: containers, and tags that are not an image's last."""
+        """Take back what this run's preparation left. What another run has prepared or swapped since is not touched.
+
+        A fence that somebody newer raised meanwhile is no reason to leave it here, as long as the journal is this run's.
+        """
         self.look()
+        facts = self.memory.facts
+        now = described(self.current, None) if self.current else None
+        if facts.get("run_id") not in (None, self.plan["run_id"]):
+            return self.result("unchanged", False, now)
+        if facts.get("fence") != self.plan["fence"]:
+            self.memory.refuse_older()
         if self.previous is not None:
             cut = f"a swap of {self.name} is unfinished ({self.name}.guard-prev exists)"
             raise Problem("unfinished", cut + ": finish it with a swap, not by discarding")
-        now = described(self.current, None) if self.current else None
-        found = [container for container in (self.next, self.spare) if container is not None]
-        facts = self.memory.facts
-        tags = (
-            [facts[key] for key in ("backup_ref", "pinned") if facts.get(key)]
-            if facts.get("phase") == "prepared"
-            else []
-        )
-        if self.check_mode or not (found or tags):
-            return self.result("unchanged", bool(found or tags), now)
+        found = self.next is not None or self.spare is not None
+        named = any(facts.get(key) for key in ("backup_ref", "pinned", "pulled"))
+        left = found or (facts.get("phase") == "prepared" and named)
+        if left and not self.check_mode:
+            self.take_back()
+        return self.result("unchanged", bool(left), now)
+
+    def take_back(self):
+        """Remove what a preparation left: containers, names that are not an image's last, an image that it pulled."""
         self.step(DISCARD)
-        for container in found:
-            self.engine.remove(container["Id"])
-        for reference in tags:
+        facts = self.memory.facts
+        for container in (self.next, self.spare):
+            if container is not None:
+                self.engine.remove(container["Id"])
+        if facts.get("phase") == "prepared":
+            self.take_back_names("backup_ref", "pinned")
+            if facts.get("pulled"):
+                try:
+                    self.engine.call("DELETE", path("images", facts["pulled"]))
+                except EngineError:
+                    pass  # somebody uses it by now
+        self.memory.note(phase="done")
+
+    def take_back_names(self, *keys):
+        for reference in [self.memory.facts[key] for key in keys if self.memory.facts.get(key)]:
             image = self.engine.image(reference)
             if image and len(image.get("RepoTags") or ()) > 1:
                 self.engine.call("DELETE", path("images", reference, noprune=True))
-        self.memory.note(phase="done")
-        return self.result("unchanged", True, now)
 
     # -- swap
 
@@ -1072,7 +1201,12 @@ class Swap:
         unchanged = self.already_there()
         if unchanged:
             return unchanged
-        old, image = self.expected_container()
+        try:
+            old, image = self.expected_container()
+        except Problem:  # what was prepared is for a container that is not there any more
+            if self.memory.facts.get("phase") == "prepared" and self.memory.facts["run_id"] == self.plan["run_id"]:
+                self.take_back()
+            raise
         self.make_ready(old, image)
         self.step(RENAME_OLD, phase="swapping", backup=self.backup, run_id=self.plan["run_id"])
         return self.forward(old)
@@ -1197,6 +1331,7 @@ class Swap:
 
     def finish(self, new):
         """The target is up: what was kept to go back to can go."""
+        self.keep(new)
         facts = self.memory.facts
         leftover = None
         for kept in (self.previous, self.spare):
@@ -1219,6 +1354,12 @@ class Swap:
             downtime_s=self.downtime,
             leftover=leftover,
         )
+
+    def keep(self, new):
+        """Whatever else is needed for the target to stay, before what was there goes. Here: nothing."""
+
+    def let_go(self):
+        """Undo ``keep``."""
 
     def set_policy(self, container, policy):
         """Set a restart policy; a container in its restart pause refuses that until it is stopped."""
@@ -1341,6 +1482,7 @@ class Swap:
             left = self.engine.container(self.name + name)
             if left is not None:
                 self.engine.remove(left["Id"])
+        self.let_go()
         self.step(DONE, phase="done")
         if resumed and not same_run:
             self.look()
@@ -1364,85 +1506,6 @@ options:
   plan: {type: dict, required: true, description: What to do on this host. Data only, never evaluated.}
 """
 
-ENGINE_RETURN_S = 20.0  # how long a swap waits for an engine that went away under it
-
-
-def survive_hangups():
-    """A swap is not left half done because a connection ended or somebody pressed Ctrl-C: it takes seconds."""
-    for number_ in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
-        signal.signal(number_, signal.SIG_IGN)
-
-
-def work(mode, plan, check_mode):
-    """One mode on this host: the result. Problem when nothing was changed (or the engine is gone for good)."""
-    engine = Engine(plan["engine"] or os.environ.get("DOCKER_HOST") or DEFAULT_ENGINE)
-    engine_address(engine.address)
-    if mode == "snapshot":
-        return Swap(engine, None, plan, check_mode).snapshot()
-    engine.negotiate()
-    with Memory(plan, engine.address, check_mode) as memory:
-        memory.refuse_older()
-        task = Swap(engine, memory, plan, check_mode)
-        if mode != "swap":
-            return getattr(task, mode)()
-        if not check_mode:
-            survive_hangups()
-        try:
-            return task.swap()
-        except EngineGone:
-            if memory.facts.get("phase") not in ("swapping", "undoing"):
-                raise
-            wait_for(engine)
-            return task.swap()
-
-
-def wait_for(engine):
-    """Until the engine answers again, at most ENGINE_RETURN_S."""
-    until = time.monotonic() + ENGINE_RETURN_S
-    while True:
-        try:
-            return engine.negotiate()
-        except EngineGone:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.2)
-
-
-def run(arguments):
-    """Arguments in, result out: the only place where a failure becomes a result."""
-    plan, failed = {}, {"changed": False, "state": "failed", "steps": [], "log_tail": None}
-    try:
-        mode, plan = read_plan(arguments)
-        result = work(mode, plan, bool(arguments.get("_ansible_check_mode")))
-    except Problem as problem:
-        result = dict(failed, error=str(problem), kind=problem.kind)
-        if plan.get("target"):
-            result["to"] = {"image": plan["target"]["image"], "image_id": plan["target"]["image_id"]}
-    except Exception as unexpected:  # the last resort: without a result guard would know nothing about this host
-        import traceback
-
-        result = dict(failed, error=f"unexpected: {unexpected!r}", kind="unexpected", exception=traceback.format_exc())
-    for key in ("from", "to", "backup_tag", "downtime_s", "error", "container_id"):
-        result.setdefault(key, None)
-    if result["state"] in ("failed", "reverted"):
-        result.update(failed=True, msg=result["error"])
-    if arguments.get("_ansible_diff") and result["from"] and result["to"]:
-        shown = ["".join("{}: {}\n".format(*pair) for pair in sorted(result[key].items())) for key in ("from", "to")]
-        result["diff"] = {
-            "before_header": plan["container"],
-            "after_header": plan["container"],
-            "before": shown[0],
-            "after": shown[1],
-        }
-    return result
-
-
-def main():
-    result = run(json.loads(ARGUMENTS))
-    sys.stdout.write(json.dumps(result) + "\n")
-    sys.stdout.flush()
-    sys.exit(1 if result.get("failed") else 0)
-
 
 if __name__ == "__main__":
-    main()
+    run_as_program(ARGUMENTS, read_plan, restore_with(Swap))
