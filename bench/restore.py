@@ -22,7 +22,7 @@ from pathlib import Path
 from bench import community
 from bench.figures import Spread, Table, machine
 from bench.memory import Peak
-from bench.ways import BAD, GOOD, PORT, Took, Ways
+from bench.ways import BAD, GOOD, PORT, NotArmed, Took, Ways
 from guard.demo.fleet import Fleet
 from guard.rollback.workdir import default_forks
 
@@ -57,6 +57,8 @@ class Measured:
 
 
 COMMUNITY, COMMANDS = "plain playbook, community.docker", "plain playbook, `command: docker`"
+ARMED = "guard, armed"
+OURS = ("guard, plan to last host", "guard, armed", "guard, whole command")
 GUARD, GUARD_HOST = "guard rollback", "guard rollback, host network"
 BY_HAND, TOGETHER, HAND_HOST = "by hand, one host at a time", "by hand, as many at once", "by hand, host network"
 COLD, WARM, TWICE = "bare SSH, one call, cold", "bare SSH, one call, warm", "bare SSH, prepare all, then swap"
@@ -75,6 +77,7 @@ def ways_of(ways: Ways) -> list[Way]:
     return [
         *(plain if size < _PLAIN_TO else []),
         Way(GUARD, ways.guard),
+        Way(ARMED, ways.armed, asked=False),  # it is down already: by the module's own clock only
         *hand,
         *together,
         Way(COLD, ways.ssh_cold),
@@ -105,7 +108,10 @@ class Bench:
                 self._slow(way)
                 continue
             if way.timed:
-                self._note(way, self._restored(way))
+                try:
+                    self._note(way, self._restored(way))
+                except NotArmed:
+                    say("    not armed when the threshold came: left out")
             if way.asked:
                 with self._asking(way, 10):
                     took = self._restored(way, deployed=True)
@@ -132,6 +138,8 @@ class Bench:
         measured.wall.append(took.wall)
         if took.run is not None:
             measured.run.append(took.run)
+        if not way.asked:
+            measured.module += took.module_downtime
 
     def _restored(self, way: Way, *, deployed: bool = False) -> Took:
         if not deployed:
@@ -193,45 +201,48 @@ def measure(hosts: Sequence[int], repeat: int, until: float, say: Callable[[str]
 
 
 def _tables(size: int, shared: bool, measured: dict[str, Measured]) -> Iterator[Table]:
-    guard = measured[GUARD]
-    ran, whole = Spread.of(guard.run).middle, Spread.of(guard.wall).middle
     where = f"{size} host{'s' if size > 1 else ''}{', one engine' if shared else ''}, {default_forks(size)} at a time"
-    rows = [
-        (what, Spread.of(m.wall).shown(), _than(m.wall, ran), _than(m.wall, whole))
-        for what, m in measured.items()
-        if m.wall and what != GUARD
-    ]
-    rows += [
-        ("guard, from the decided plan to the last host", Spread.of(guard.run).shown(), "", ""),
-        ("guard, the whole command", Spread.of(guard.wall).shown(), "", ""),
-    ]
-    yield Table(
-        f"Restore on {where}: time",
-        ("", "time", "guard, from plan to last host", "guard, whole command"),
-        tuple(rows),
-        _SAID,
-    )
-    hand = {True: measured.get(HAND_HOST), False: measured[BY_HAND]}
-    down = []
-    for what, one in measured.items():
-        base = hand[what in (GUARD_HOST, HAND_HOST)]
-        if one.downtime and base is not None:
-            ratio = Spread.of(one.downtime).middle / Spread.of(base.downtime).middle
-            down.append((what, Spread.of(one.downtime).shown(), f"{ratio:.2f} times by hand"))
-    down.append(("guard rollback, by the module's own clock", Spread.of(guard.module).shown(), ""))
-    yield Table(f"Restore on {where}: downtime of a host", ("", "downtime", "ratio"), tuple(down), _SAID_DOWN)
-    most = max(guard.peaks, key=lambda peak: peak.megabytes)
+    yield _times(where, measured)
+    yield _downtimes(where, measured)
+    most = max(measured[GUARD].peaks, key=lambda peak: peak.megabytes)
     memory = (("guard, its run and ansible", f"{most.megabytes:.0f} MB", str(most.processes)),)
     yield Table(f"Restore on {where}: the control node", ("", "peak memory (PSS)", "processes then"), memory)
 
 
-def _than(theirs: Sequence[float], guard: float) -> str:
+def _times(where: str, measured: dict[str, Measured]) -> Table:
+    """Every way's time, and guard's three against it."""
+    guard, armed = measured[GUARD], measured[ARMED]
+    ours = (guard.run, armed.run, guard.wall)
+    others = [(what, m.wall) for what, m in measured.items() if m.wall and what not in (GUARD, ARMED)]
+    rows = [(what, Spread.of(wall).shown(), *(_than(wall, mine) for mine in ours)) for what, wall in others]
+    rows += [(what, Spread.of(mine).shown(), "", "", "") for what, mine in zip(OURS, ours, strict=True) if mine]
+    return Table(f"Restore on {where}: time", ("", "time", *(f"vs {what}" for what in OURS)), tuple(rows), _SAID)
+
+
+def _downtimes(where: str, measured: dict[str, Measured]) -> Table:
+    rows = []
+    for what, one in measured.items():
+        base = measured.get(HAND_HOST) if what in (GUARD_HOST, HAND_HOST) else measured[BY_HAND]
+        if one.downtime and base is not None:
+            ratio = Spread.of(one.downtime).middle / Spread.of(base.downtime).middle
+            rows.append((what, Spread.of(one.downtime).shown(), f"{ratio:.2f} times by hand"))
+    inside = {f"{GUARD}, by the module's own clock": GUARD, f"{ARMED}, by the module's own clock": ARMED}
+    rows += [
+        (what, Spread.of(measured[way].module).shown(), "") for what, way in inside.items() if measured[way].module
+    ]
+    return Table(f"Restore on {where}: downtime of a host", ("", "downtime", "ratio"), tuple(rows), _SAID_DOWN)
+
+
+def _than(theirs: Sequence[float], ours: Sequence[float]) -> str:
     """guard against this way, said so that it cannot be read the wrong way round."""
-    ratio = Spread.of(theirs).middle / guard
+    if not ours:
+        return "-"
+    ratio = Spread.of(theirs).middle / Spread.of(ours).middle
     return f"{ratio:.1f} times faster" if ratio > 1 else f"takes {1 / ratio:.2f} times as long"
 
 
 _SAID = (
+    "guard's first time is from the decided plan to the last host's result, armed from the decision at the threshold.",
     "Plain playbooks: six tasks (inspect, tag, stop, remove, run, verify), default settings, no facts gathered.",
     "guard's whole command has more in it: its own start, the inventory, a look at every host, the record, a round of",
     "all checks (verify_for: 0s). Every restore by the module waits until the new container has stayed up (0.25 s).",

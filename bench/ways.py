@@ -39,6 +39,7 @@ sys.exit(main())
 
 _CONFIG = """\
 inventory: {inventory}
+defaults: {{interval: {interval:g}s}}
 services:
   - name: web
     hosts: web
@@ -59,6 +60,10 @@ class Took:
     module_downtime: tuple[float, ...] = ()
 
 
+class NotArmed(RuntimeError):
+    """The machine was too busy, or the check interval too short, to be armed in time."""
+
+
 class Ways:
     """One fleet with every way to restore it. ``peak``, when set, is given what each command used at most."""
 
@@ -76,7 +81,10 @@ class Ways:
             "ANSIBLE_COLLECTIONS_PATH": str(community.collections()),
             _MARK: str(folder),
         }
-        (folder / "guard.yml").write_text(_CONFIG.format(inventory=fleet.inventory, port=PORT))
+        # Two intervals lie between a gate's first failed check and the threshold: time to get armed on a busy machine.
+        interval = 5.0 + 0.2 * len(fleet.hosts)
+        config = _CONFIG.format(inventory=fleet.inventory, port=PORT, interval=interval)
+        (folder / "guard.yml").write_text(config)
         (folder / "commands.yml").write_text(playbooks.COMMANDS)
         (folder / "community.yml").write_text(playbooks.COMMUNITY)
         community.equip(fleet)
@@ -96,6 +104,26 @@ class Ways:
         wall, out = self._run(*guard, "rollback", "web", "--to", GOOD, "--force", "--output", "json")
         record = json.loads(out)
         run = _last_event(Path(record["artifacts"])) - seconds(record["started_at"])
+        return Took(wall, run, tuple(host["downtime_s"] for host in record["hosts"].values()))
+
+    def armed(self) -> Took:
+        """A gate over a service that has turned bad: from the decision at the threshold to the last host's result.
+
+        NotArmed when the threshold came before everything was prepared: that is no armed rollback.
+        """
+        self.fleet.each(lambda host: host.docker("exec", host.container(), "/bin/busybox", "rm", "/www/healthz"))
+        own = {"GUARD_STATE_DIR": str(self._folder / "state-armed")}
+        wall, out = self._run("guard", "gate", "web", "--for", "5m", "--output", "json", own=own, expected=3)
+        record = json.loads(out)["rollbacks"][0]
+        artifacts = Path(record["artifacts"])
+        waiting = [
+            seconds(e["at"])
+            for e in _events(artifacts)
+            if e["task"].startswith("Wait") and e["event"] == "runner_on_start"
+        ]
+        if not waiting or min(waiting) > seconds(record["started_at"]):
+            raise NotArmed
+        run = _last_event(artifacts) - seconds(record["started_at"])
         return Took(wall, run, tuple(host["downtime_s"] for host in record["hosts"].values()))
 
     def ssh_cold(self) -> Took:
@@ -170,12 +198,12 @@ class Ways:
             "backup_tag": datetime.now().strftime("backup_%Y%m%d_%H%M%S"),
         }
 
-    def _run(self, *command: str) -> tuple[float, str]:
+    def _run(self, *command: str, own: Mapping[str, str] | None = None, expected: int = 0) -> tuple[float, str]:
         began = time.monotonic()
         with subprocess.Popen(
             [str(_BIN / command[0]), *command[1:]],
             cwd=_ROOT if "bench.bare_ssh" in command else self._folder,
-            env=self._environment,
+            env={**self._environment, **(own or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -190,7 +218,7 @@ class Ways:
             finally:
                 process.kill()
         took = time.monotonic() - began
-        if process.returncode != 0:
+        if process.returncode != expected:
             raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}\n{out}\n{errors}")
         return took, out
 
@@ -199,10 +227,13 @@ def _quietly(argv: list[str]) -> None:
     subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
 
 
+def _events(artifacts: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in next(artifacts.glob("run-*/events.jsonl")).read_text().splitlines()]
+
+
 def _last_event(artifacts: Path) -> float:
     """When the last host's result of a rollback came (seconds since the epoch)."""
-    lines = next(artifacts.glob("run-*/events.jsonl")).read_text().splitlines()
-    return max(seconds(json.loads(line)["at"]) for line in lines)
+    return max(seconds(event["at"]) for event in _events(artifacts) if event["event"] == "runner_on_ok")
 
 
 def seconds(text: str) -> float:
