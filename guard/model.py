@@ -57,7 +57,9 @@ class Phase(StrEnum):
     PREPARING = "preparing"
     SWAPPING = "swapping"
     VERIFYING = "verifying"
+    REVERTING = "reverting"  # a host failed, and those that were restored are put back; a crash is resumed as this
     ENDED = "ended"
+    REVERTED = "reverted"  # ended, after everything was put back; a host that was out of reach is to follow
     LOST = "lost"  # the run vanished without a result: hosts must be observed before anything is decided
 
 
@@ -283,6 +285,8 @@ class Plan:
     batches: tuple[tuple[str, ...], ...]
     hosts: Mapping[str, HostPlan]
     on_batch_failure: str = "stop"
+    group: tuple[str, ...] = ()  # the services it is rolled back together with, itself included, in order of the swaps
+    rejects: bool = True  # False: its release did not fail itself, and goes along with the others of the group
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,8 +116,16 @@ class Journal(Protocol):
     def record_host(self, rollback_id: str, result: HostResult) -> None: ...
 
     def end_rollback(
-        self, rollback_id: str, outcome: RollbackOutcome, *, verified: bool, reason: str, ended_at: datetime
-    ) -> None: ...
+        self,
+        rollback_id: str,
+        outcome: RollbackOutcome,
+        *,
+        verified: bool,
+        reason: str,
+        ended_at: datetime,
+        phase: Phase = Phase.ENDED,
+    ) -> None:
+        """``phase``: ENDED, or REVERTED when the hosts were put back."""
 
     def rollback(self, rollback_id: str) -> Rollback | None: ...
 

@@ -65,7 +65,7 @@ def made(folder: Path) -> dict[Path, str]:
     files = {module: assembled(module.stem)}
     first = next(version for version in newest() if version.parent.name == FIRST)
     if folder != first:
-        for path in (*first.glob("*.yml"), *first.glob("action_plugins/*.py")):
+        for path in (*first.glob("*.yml"), *first.glob("tasks/*.yml"), *first.glob("action_plugins/*.py")):
             if path.name != "manifest.yml":
                 text = path.read_text().replace(f"guard_{FIRST}:", f"{module.stem}:")
                 files[folder / path.relative_to(first)] = text

@@ -109,7 +109,14 @@ class MemoryStore:
             self.attempts[rollback_id] = replace(found, hosts={**found.hosts, result.host: result})
 
     def end_rollback(
-        self, rollback_id: str, outcome: RollbackOutcome, *, verified: bool, reason: str, ended_at: datetime
+        self,
+        rollback_id: str,
+        outcome: RollbackOutcome,
+        *,
+        verified: bool,
+        reason: str,
+        ended_at: datetime,
+        phase: Phase = Phase.ENDED,
     ) -> None:
         if outcome is RollbackOutcome.UNFINISHED:
             raise ValueError("a rollback does not end as unfinished")
@@ -117,7 +124,7 @@ class MemoryStore:
             self.attempts[rollback_id] = replace(
                 self._attempt(rollback_id),
                 outcome=outcome,
-                phase=Phase.ENDED,
+                phase=phase,
                 verified=verified,
                 reason=reason,
                 ended_at=ended_at,

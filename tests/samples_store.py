@@ -55,6 +55,8 @@ def plan() -> Plan:
             "c": HostPlan("c", "web", None, None, problem="no route", unreachable=True),
         },
         on_batch_failure="continue",
+        group=("web", "worker"),
+        rejects=False,
     )
 
 
@@ -80,7 +82,7 @@ def rollback(
 
 
 def restored(host: str = "a") -> HostResult:
-    return HostResult(host, HostState.RESTORED, BAD, OLD, "backup_20261123_120000", 0.18, None)
+    return HostResult(host, HostState.RESTORED, BAD, OLD, "backup_20261123_120000", 0.18, None, "a file pins it")
 
 
 def release(name: str = "rel1", service: str = "web", at: datetime = NOW, healthy: bool | None = True) -> Release:

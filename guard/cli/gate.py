@@ -30,8 +30,11 @@ EXIT_CODES = {
 @click.option("--for", "for_", required=True, metavar="DURATION", help="How long it must be healthy, such as 5m.")
 @click.option("--within", metavar="DURATION", help="By when that time of health must have begun.")
 @click.option("--dry-run", is_flag=True, help="Watch and decide, but change no host.")
+@click.option("--together", is_flag=True, help="When one service fails, roll all of them back, or none.")
 @common_options
-def gate(options: Options, services: tuple[str, ...], for_: str, within: str | None, dry_run: bool) -> int:
+def gate(
+    options: Options, services: tuple[str, ...], for_: str, within: str | None, dry_run: bool, together: bool
+) -> int:
     """After a deploy: watch the services; healthy for the whole time makes the release good, a crossed threshold
     rolls it back.
 
@@ -48,7 +51,7 @@ def gate(options: Options, services: tuple[str, ...], for_: str, within: str | N
     for_s = duration("--for", for_)
     if for_s is None:
         raise UsageError("--for: expected a duration")
-    order = GateOrder(for_s, duration("--within", within), dry_run)
+    order = GateOrder(for_s, duration("--within", within), dry_run, together)
 
     async def work(session: Session, stop: Stop) -> int:
         ended = await GateRun(session, session.bind(services), order, stop).run()

@@ -22,7 +22,7 @@ CANNOT = 4
 def ready(options: Options, services: tuple[str, ...]) -> int:
     """Could each host be rolled back right now, and to what? Exit code: 0 every host, 4 some host can't."""
     from guard.report.text import image_text, table
-    from guard.service.ready import document, readiness
+    from guard.service.ready import document, notes, readiness
 
     async def work(session: Session, stop: Stop) -> int:
         found = {bound.name: await until(readiness(session, bound), stop) for bound in session.bind(services)}
@@ -36,6 +36,7 @@ def ready(options: Options, services: tuple[str, ...]) -> int:
                 for host, one in sorted(hosts.items())
             ]
             lines.extend(table(rows, "  "))
+            lines.extend(notes(hosts))
         say(options, document(found), lines)
         return 0 if ok else CANNOT
 

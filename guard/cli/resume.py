@@ -10,7 +10,7 @@ import click
 from guard.cli.options import Options, common_options
 from guard.cli.running import say, with_session
 from guard.errors import UsageError
-from guard.model import HostState, RollbackOutcome
+from guard.model import HostState, Rollback, RollbackOutcome
 
 if TYPE_CHECKING:
     from guard.service.session import Session
@@ -30,13 +30,11 @@ def resume(options: Options, id_: str | None) -> int:
     from guard.cli.lines import TextLines
     from guard.report.documents import rollback_document
     from guard.service.events import nobody
-    from guard.service.leases import held
     from guard.service.leftovers import sweep
-    from guard.service.resume import resumable
-    from guard.service.resume import resume as finish
+    from guard.service.resume import finish, resumable
 
     async def work(session: Session, stop: Stop) -> int:
-        ended = []
+        ended: list[Rollback] = []
         taken_back: dict[str, list[str]] = {}
         prepared = 0
         for bound in session.bind(()):
@@ -47,8 +45,7 @@ def resume(options: Options, id_: str | None) -> int:
                     taken_back[bound.name] = list(swept.hosts)
             for rollback in await resumable(session, bound.name):
                 if id_ in (None, rollback.id):
-                    async with held(session, [bound.name]) as leases:
-                        ended.append(await finish(session, bound, rollback, leases[bound.name], stop))
+                    ended.extend(await finish(session, bound, rollback, stop))
         if id_ is not None and not ended:
             known = session.store.rollback(id_)
             if known is None:

@@ -26,7 +26,7 @@ def snapshot(options: Options, services: tuple[str, ...]) -> int:
     """
     from guard.report.documents import release_document
     from guard.report.text import image_text, table
-    from guard.service.ready import document
+    from guard.service.ready import document, notes
     from guard.service.snapshot import snapshot as take
 
     async def work(session: Session, stop: Stop) -> int:
@@ -52,6 +52,7 @@ def snapshot(options: Options, services: tuple[str, ...]) -> int:
                 for name, host in sorted(taken.ready.items())
             ]
             lines.extend(table(rows, "  "))
+            lines.extend(notes(taken.ready))
         say(options, {"ready": ready, "services": documents}, lines)
         return 0 if ready else CANNOT
 

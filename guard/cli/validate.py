@@ -20,6 +20,7 @@ def validate(options: Options) -> None:
     """
     from guard.config.substitute import render, render_unit
     from guard.model import Host
+    from guard.rollback.hooks import read_hooks
     from guard.service.session import local_host
     from guard.wiring import catalog, inventory, load_config
 
@@ -36,6 +37,7 @@ def validate(options: Options) -> None:
                     for template in check.templates() if check.per_host else ():
                         render(template, host, what=f"service {service.name}: check {check.name}")
             playbooks.resolve(service.rollback.playbook)
+            read_hooks({"before": service.rollback.hooks.before, "after": service.rollback.hooks.after})
         except GuardError as error:
             problems.append(str(error))
         services.append(

@@ -91,8 +91,6 @@ def _one_unit(service: ServiceConfig) -> Iterator[Finding]:
 def _unsupported(service: ServiceConfig) -> Iterator[Finding]:
     if service.swarm is not None and service.rollback.scope == "failing":
         yield ("rollback", "scope"), "a Swarm service is rolled back as a whole: scope can only be all"
-    if service.rollback.on_batch_failure == "revert":
-        yield ("rollback", "on_batch_failure"), f"revert {_NOT_YET}: expected stop or continue"
 
 
 def _places(service: ServiceConfig, *, inventory: bool) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from guard.config.checks import DockerCheck, HttpCheck, HttpExpect, PostgresChec
 from guard.config.schema import (
     ComposeTarget,
     Defaults,
+    HooksConfig,
     RetentionConfig,
     RollbackConfig,
     ServiceConfig,
@@ -71,6 +72,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "services": ServiceConfig,
     "retention": RetentionConfig,
     "rollback": RollbackConfig,
+    "hooks": HooksConfig,
     "compose": ComposeTarget,
     "swarm": SwarmTarget,
 }

@@ -5,6 +5,7 @@ A validator raises ValueError with the expectation; ``problems`` adds file, line
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -131,6 +132,19 @@ Batches = Annotated[
     BeforeValidator(_batches),
     WithJsonSchema({"type": "array", "minItems": 1, "items": {"anyOf": [_COUNT_SCHEMA, _PERCENT_SCHEMA]}}),
 ]
+
+
+def _task_file(value: object, info: ValidationInfo) -> Path:
+    """Absolute. What is in it, ``guard validate`` says, and whoever is about to run it."""
+    if isinstance(value, Path):
+        return value
+    here = reading(info)
+    if here is None or not isinstance(value, str) or not value or "\x00" in value:
+        raise ValueError("expected the path of a file with Ansible tasks, relative to this file")
+    return Path(os.path.normpath(here.folder / value))
+
+
+TaskFile = Annotated[Path, BeforeValidator(_task_file), WithJsonSchema({"type": "string"})]
 
 
 # --- names ---

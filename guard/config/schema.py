@@ -39,6 +39,15 @@ class RetentionConfig(_Frozen):
     days: Annotated[fields.Count, Field(description="Artifacts older than this many days are deleted.")] = 90
 
 
+class HooksConfig(_Frozen):
+    """Task files of your own, run on each host around its swap."""
+
+    before: Annotated[fields.TaskFile | None, Field(description="Tasks right before a host's swap.")] = None
+    after: Annotated[
+        fields.TaskFile | None, Field(description="Tasks right after it, also when it failed: they undo `before`.")
+    ] = None
+
+
 class RollbackConfig(_Frozen):
     """How a service is rolled back."""
 
@@ -54,7 +63,7 @@ class RollbackConfig(_Frozen):
     ] = ("100%",)
     on_batch_failure: Annotated[
         Literal["stop", "continue", "revert"],
-        Field(description="After a batch in which a host failed. `revert` is not supported by this version."),
+        Field(description="After a batch in which a host failed; revert: stop, and put back what was restored."),
     ] = "stop"
     verify_for: Annotated[
         fields.Seconds, Field(description="The service's checks must hold for this long after the swap.")
@@ -76,6 +85,7 @@ class RollbackConfig(_Frozen):
     health_timeout: Annotated[
         fields.PositiveSeconds, Field(description="How long a host waits for the restored container to be healthy.")
     ] = 60.0
+    hooks: Annotated[HooksConfig, Field(description="Task files run around each host's swap.")] = HooksConfig()
 
 
 class ComposeTarget(_Frozen):

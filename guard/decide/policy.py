@@ -83,7 +83,7 @@ def _loop(facts: PolicyFacts) -> tuple[bool, str]:
     already = [
         host
         for host, plan in facts.plans.items()
-        if plan.from_ is not None and facts.last_restored.get(host) == plan.from_.image_id
+        if plan.from_ is not None and plan.to != plan.from_ and facts.last_restored.get(host) == plan.from_.image_id
     ]
     if already:
         return False, (

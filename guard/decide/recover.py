@@ -6,19 +6,21 @@ Only the image seen running on a host decides. The journal says what was wanted,
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from guard.model import HostFacts, HostPlan, HostResult, HostState, Plan
+
+PINNED = "its Compose project pins what was restored; `guard snapshot`, before the next deploy, takes the pin out"
 
 
 def observed(plan: HostPlan, facts: HostFacts, known: HostResult | None) -> HostResult:
     """How one host stands. PLANNED: still to be done. A host that could not be looked at is UNREACHABLE."""
     backup = known.backup_tag if known else None
     downtime = known.downtime_s if known else None
+    notice = known.notice if known else None
 
-    def result(state: HostState, error: str | None = None) -> HostResult:
-        return HostResult(
-            plan.host, state, plan.from_, plan.to, backup, downtime, error, known.notice if known else None
-        )
+    def result(state: HostState, error: str | None = None, pinned: str | None = None) -> HostResult:
+        return HostResult(plan.host, state, plan.from_, plan.to, backup, downtime, error, notice or pinned)
 
     if facts.unreachable:
         return result(HostState.UNREACHABLE, facts.problem)
@@ -30,7 +32,7 @@ def observed(plan: HostPlan, facts: HostFacts, known: HostResult | None) -> Host
         return result(HostState.UNCHANGED)
     running = facts.running
     if running is not None and running.image.image_id == plan.to.image_id and running.status == "running":
-        return result(HostState.RESTORED)
+        return result(HostState.RESTORED, pinned=PINNED if running.pin else None)
     expected = {plan.to.image_id, plan.from_.image_id if plan.from_ else ""}
     if running is not None and running.image.image_id not in expected:
         return result(
@@ -39,20 +41,22 @@ def observed(plan: HostPlan, facts: HostFacts, known: HostResult | None) -> Host
     return result(HostState.PLANNED)
 
 
-def left_to_do(results: Mapping[str, HostResult]) -> tuple[str, ...]:
-    """Hosts that a resumed run has to touch, in order. An unreachable host is tried again."""
-    return tuple(host for host, r in results.items() if r.state in (HostState.PLANNED, HostState.UNREACHABLE))
+def left_to_do(results: Mapping[str, HostResult], again: bool = False) -> tuple[str, ...]:
+    """Hosts that a resumed run has to touch, in order. An unreachable host is tried again. ``again``: also those that
+    are restored, for a hook after the swap may not have run."""
+    left = (HostState.PLANNED, HostState.UNREACHABLE, *((HostState.RESTORED,) if again else ()))
+    return tuple(host for host, r in results.items() if r.state in left)
+
+
+def still_restored(before: HostResult | None, now: HostResult) -> HostResult:
+    """A host that was restored before the crash stays so on record, although the resumed run found nothing to swap."""
+    if before is not None and before.state is HostState.RESTORED and now.state is HostState.UNCHANGED:
+        return before
+    return now
 
 
 def narrowed(plan: Plan, hosts: tuple[str, ...]) -> Plan:
     """The same plan for fewer hosts; empty batches vanish."""
     wanted = set(hosts)
     batches = tuple(kept for batch in plan.batches if (kept := tuple(h for h in batch if h in wanted)))
-    return Plan(
-        plan.service,
-        plan.playbook,
-        plan.backup_tag,
-        batches,
-        {host: p for host, p in plan.hosts.items() if host in wanted},
-        plan.on_batch_failure,
-    )
+    return replace(plan, batches=batches, hosts={host: p for host, p in plan.hosts.items() if host in wanted})

@@ -30,6 +30,7 @@ _EXCERPT = 500  # characters of a health check's output
 _DIAGNOSIS_S = 1.0  # at most; kept back from a call's time to find out why nobody answers
 _CONTAINER = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _HEX = re.compile(r"[0-9a-f]+")
+_NO_REGISTRY = ("<none>", "localhost/")  # Podman's name for images that came from no registry
 
 Facts = Mapping[str, object]
 
@@ -266,7 +267,7 @@ def _image(facts: Facts, created: datetime) -> LocalImage:
     return LocalImage(
         image_id=_image_id(_text(facts, "Id")),
         tags=tuple(tag for tag in _texts(facts, "RepoTags") if not tag.startswith("<none>")),
-        digests=tuple(digest for digest in _texts(facts, "RepoDigests") if not digest.startswith("<none>")),
+        digests=tuple(digest for digest in _texts(facts, "RepoDigests") if not digest.startswith(_NO_REGISTRY)),
         created=created,
         size_bytes=_number(facts, "Size"),
     )

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,6 +117,15 @@ class Catalog:
                 return load(root / name / _text(max(fitting)), shipped=shipped)
         raise PlaybookError(f"playbook {wanted} is not installed", hint=self._offer(name))
 
+    def newest(self, name: str) -> Installed:
+        """The newest version of that name, from the first folder that has it."""
+        if not _NAME.fullmatch(name):
+            raise PlaybookError(f"{name!r} does not name a playbook", hint="write NAME or NAME@VERSION")
+        for root, shipped in self._roots:
+            if found := _versions(root / name):
+                return load(root / name / _text(max(found)), shipped=shipped)
+        raise PlaybookError(f"playbook {name} is not installed", hint=self._offer(name))
+
     def exactly(self, reference: PlaybookRef) -> Installed:
         """The version a plan was made with. PlaybookError when it has gone or its content is another now."""
         found = self.resolve(f"{reference.name}@{reference.version}")
@@ -155,13 +163,13 @@ def load(folder: Path, *, shipped: bool = False) -> Installed:
     if manifest.digest is None:
         raise PlaybookError(
             f"{folder / MANIFEST} has no digest; the content's is {found}",
-            hint=f"when the content is as you want it: python -m guard.rollback.catalog digest {folder} --write",
+            hint=f"when the content is as you want it: guard playbooks digest {folder} --write",
         )
     if manifest.digest != found:
         raise PlaybookError(
             f"playbook folder {folder} was changed: its manifest expects {manifest.digest}, found {found}",
             hint="reinstall it; or, for a playbook of your own: give it a new version, then "
-            f"python -m guard.rollback.catalog digest {folder} --write",
+            f"guard playbooks digest {folder} --write",
         )
     return Installed(folder, manifest, files, shipped)
 
@@ -291,23 +299,3 @@ def write_digest(folder: Path) -> str:
         digest = digest_of({**files, MANIFEST: bare})
     (folder / MANIFEST).write_bytes(bare + f"digest: {digest}\n".encode())
     return digest
-
-
-def main(arguments: Sequence[str]) -> int:
-    """``python -m guard.rollback.catalog digest FOLDER [--write]``."""
-    folders = [argument for argument in arguments[1:] if argument != "--write"]
-    if arguments[:1] != ["digest"] or len(folders) != 1:
-        sys.stderr.write("usage: python -m guard.rollback.catalog digest FOLDER [--write]\n")
-        return 2
-    folder = Path(folders[0]).resolve()
-    try:
-        digest = write_digest(folder) if "--write" in arguments else digest_of(dict(read_files(folder)))
-    except PlaybookError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
-    sys.stdout.write(f"{digest}\n")
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))

@@ -80,7 +80,7 @@ def fold(progress: Progress, event: Event, targets: Mapping[str, str]) -> dict[s
 
 
 def conclude(progress: Progress, ending: Ending, *, check: bool = False) -> dict[str, HostResult]:
-    """A result for every host. ``check``: it was a dry run, so ``planned`` is how a host may end."""
+    """A result for every host. ``check``: nothing was to be swapped, so ``planned`` is how a host may end."""
     trouble = any(_is_trouble(one.final) for one in progress.values())
     return {host: _conclude(one, ending, trouble, check) for host, one in progress.items()}
 
@@ -153,6 +153,8 @@ def _failed(host: HostProgress, event: Event, said: HostResult | None) -> HostRe
         return replace(said, state=state, error=said.error or told)
     before = host.final or host.prepared or HostResult(host.host, HostState.FAILED)
     done = f"{before.state.value}, but then " if host.final and host.final.state in _GOOD else ""
+    if host.final and host.final.state is HostState.REVERTED:
+        done = f"reverted ({host.final.error}), and then "
     return replace(before, state=HostState.FAILED, error=_short(f"{done}task {event.task!r} failed: {told}"))
 
 

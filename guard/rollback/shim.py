@@ -174,7 +174,7 @@ def run(folder: Path, loaded: runner.Loaded | Exception) -> None:
     ending = Ending.BROKEN if problem and ender.ending is Ending.FINISHED else ender.ending
     if rc == 127 and not any(one.seen for one in recorder.progress.values()):
         ending, problem = Ending.BROKEN, "ansible-playbook could not be started; stdout.log says why"
-    hosts = conclude(recorder.progress, ending, check=asked.check)
+    hosts = conclude(recorder.progress, ending, check=asked.check or asked.prepares)
     result = record.RunResult(folder, ending, rc, hosts, redactor.text(problem))
     workdir.scrub(folder, asked.scratch)
     if recorder.left_nothing:

@@ -5,6 +5,7 @@
     <state>/runs/<rollback id>/<run>/
       run.json        what was asked for: playbook, version, digest, entry, hosts, variables (redacted), forks …
       playbook/       the playbook folder, the very bytes whose digest was verified
+      hooks/          the user's task files that ran around each swap; run.json has their SHA-256
       ansible.cfg     every setting that is not Ansible's default
       events.jsonl    redacted events as they came, one JSON object per line
       stdout.log      what ansible-playbook printed, redacted
@@ -40,6 +41,7 @@ import yaml
 
 from guard.errors import StateError, UsageError
 from guard.model import Host
+from guard.rollback import hooks
 from guard.rollback.catalog import Installed
 from guard.rollback.redact import Redactor, secrets_in
 
@@ -103,8 +105,10 @@ class RunSpec:
     ``folder`` is new and lies below ``<state>/runs`` (see ``run_folder``). ``variables`` reach the playbook as extra
     variables, as data. ``targets`` are the image IDs the hosts are to run in the end; a result that names another image
     is a failure. ``secrets`` are masked wherever they turn up; values of secret-looking variables are masked anyway.
-    ``forks`` None: as many as fit this machine. ``check``: Ansible's check mode. ``armed_s``: the run waits for a word,
-    at most that long (and ``timeout_s`` is what it may take besides).
+    ``forks`` None: as many as fit this machine. ``check``: Ansible's check mode. ``prepares``: the run ends before the
+    swap, so ``planned`` is how a host may end. ``hooks`` run around each swap, with the user's own collections;
+    ``others`` are hosts they may delegate to. ``armed_s``: the run waits for a word, at most that long (and
+    ``timeout_s`` is what it may take besides).
     """
 
     folder: Path
@@ -117,6 +121,9 @@ class RunSpec:
     forks: int | None = None
     timeout_s: float = 1800.0
     check: bool = False
+    prepares: bool = False
+    hooks: tuple[hooks.Hook, ...] = ()
+    others: tuple[Host, ...] = ()
     armed_s: float = 0.0
 
 
@@ -131,6 +138,7 @@ class Asked:
     timeout_s: float
     check: bool
     scratch: Path
+    prepares: bool = False
     armed: bool = False
 
 
@@ -187,7 +195,7 @@ def fill(spec: RunSpec, scratch: Path) -> Asked:
         if not _VARIABLE.fullmatch(name):
             raise UsageError(f"{name!r} cannot name an Ansible variable")
     secrets = set(spec.secrets) | secrets_in(spec.variables)
-    for host in spec.hosts:
+    for host in (*spec.hosts, *spec.others):
         secrets |= secrets_in(host.variables)
     asked = Asked(
         entry=spec.playbook.entry(spec.entry),
@@ -197,16 +205,20 @@ def fill(spec: RunSpec, scratch: Path) -> Asked:
         timeout_s=spec.timeout_s + spec.armed_s,
         check=spec.check,
         scratch=scratch,
+        prepares=spec.prepares,
         armed=spec.armed_s > 0,
     )
     persist_s = math.ceil(spec.armed_s) + 60
     waiting = {"guard_word_pipe": str(spec.folder / WORD), "guard_word_longest_s": spec.armed_s} if asked.armed else {}
     try:
         _copy_playbook(spec)
-        write(spec.folder / INVENTORY, inventory_text(spec.hosts, scratch, persist_s))
-        write(spec.folder / VARS, variables_text({**spec.variables, **waiting}))
+        hooks.copy(spec.hooks, spec.folder, write)
+        others = [host for host in spec.others if _HOST.fullmatch(host.name)]  # the rest can't be delegated to
+        write(spec.folder / INVENTORY, inventory_text((*spec.hosts, *others), scratch, persist_s))
+        around = hooks.variables(spec.hooks, spec.folder, names)
+        write(spec.folder / VARS, variables_text({**spec.variables, **waiting, **around}))
         write(spec.folder / SECRETS, json.dumps(sorted(secrets)))
-        write(spec.folder / CONFIG, config_text(scratch, asked.forks))
+        write(spec.folder / CONFIG, config_text(scratch, asked.forks, os.environ if spec.hooks else None))
         write(spec.folder / RUN, json.dumps(_document(spec, asked, Redactor(secrets)), indent=1))
     except OSError as error:
         raise StateError(f"cannot write {spec.folder}: {error.strerror}", hint="check the disk") from error
@@ -234,6 +246,7 @@ def read_asked(folder: Path) -> Asked:
             timeout_s=said["timeout_s"],
             check=said["check"],
             scratch=Path(said["scratch"]),
+            prepares=said.get("prepares", False),
             armed=said["armed"],
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -335,8 +348,9 @@ def _plain(value: object) -> object:
     return str(value).encode(errors="replace").decode()
 
 
-def config_text(scratch: Path, forks: int) -> str:
-    """The run's own ansible.cfg: the user's (and one in the current folder) is never read."""
+def config_text(scratch: Path, forks: int, environ: Mapping[str, str] | None = None) -> str:
+    """The run's own ansible.cfg: the user's (and one in the current folder) is never read. ``environ``: the run has
+    hooks, which may need the collections and roles that this environment says."""
     return f"""\
 [defaults]
 forks = {forks}
@@ -352,9 +366,7 @@ inventory_unparsed_warning = False
 deprecation_warnings = False
 local_tmp = {scratch}/ansible
 fact_caching = memory
-collections_path = {scratch}/collections
-collections_scan_sys_path = False
-roles_path = {scratch}/roles
+{hooks.search_paths(scratch, environ)}
 home = {scratch}/home
 internal_poll_interval = 0.005
 display_skipped_hosts = False
@@ -389,6 +401,8 @@ def _document(spec: RunSpec, asked: Asked, redactor: Redactor) -> dict[str, obje
         "forks": asked.forks,
         "timeout_s": asked.timeout_s,
         "check": asked.check,
+        "prepares": asked.prepares,
+        "hooks": hooks.document(spec.hooks),
         "scratch": str(asked.scratch),
         "armed": asked.armed,
     }

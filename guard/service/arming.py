@@ -17,9 +17,9 @@ from guard.model import HostResult, HostState, Image, Lease, Phase, Plan, Rollba
 from guard.rollback.armed import LONGEST_S, ArmedRun, arm, is_clean
 from guard.rollback.run import RunHandle
 from guard.service.events import Event, Kind
-from guard.service.execute import follow, spec_of, write_plan
+from guard.service.execute import ARMED, follow, spec_of, write_plan
 from guard.service.leftovers import sweep
-from guard.service.rollback import Decided, Order, carry_out, decide, key_of, record_of, roll_back, say_started
+from guard.service.rollback import Decided, Order, begin, carry_out, decide, new_record, roll_back
 from guard.service.session import Bound, Session, new_id
 from guard.service.stop import Stop
 
@@ -142,9 +142,8 @@ class Arming:
         fence = await self._fence(bound.name)
         self._later(sweep(session, bound, self._fence))
         id_ = new_id("rb", session.clock.now())
-        return Armed(
-            id_, await arm(spec_of(session, bound, decided.plan, id_, fence, armed_s=LONGEST_S)), decided, latest
-        )
+        spec = spec_of(session, bound, decided.plan, id_, fence, ARMED, armed_s=LONGEST_S)
+        return Armed(id_, await arm(spec), decided, latest)
 
     async def _stay(self, bound: Bound, life: _Life, armed: Armed) -> None:
         """Until the word is somebody else's to give, the service has recovered, or the run has ended by itself."""
@@ -198,18 +197,17 @@ class Arming:
         session, plan = self._session, decided.plan
         artifacts = armed.run.folder.parent
         record = replace(
-            record_of(session, bound, order, decided, lease),
+            new_record(session, bound, order, decided, lease),
             id=armed.id,
             phase=Phase.PREPARING,
             artifacts=str(artifacts),
         )
         try:
-            await asyncio.to_thread(session.store.begin_rollback, record, plan, key_of(record))
+            await begin(session, bound, record, plan, ", prepared already")
         except GuardError:
             self._later(self._take_back(bound, armed, "the intent could not be written"))
             raise
         handle = armed.run.go({"fence": lease.fence})
-        say_started(session, bound, record, plan, ", prepared already")
         await asyncio.to_thread(write_plan, artifacts, record, plan)
         results = await follow(session, record, handle)
         if handle.word != "go":  # it ended in that very moment: nothing was swapped

@@ -19,6 +19,7 @@ class Kind(StrEnum):
     NOT_CRITICAL = "not_critical"  # a service failed that is never rolled back by itself
     ROLLBACK_STARTED = "rollback_started"
     HOST = "host"  # one host of a rollback ended
+    REVERTING = "reverting"  # a host failed, and what was restored is put back
     VERIFYING = "verifying"
     ROLLBACK = "rollback"  # a rollback ended
     HELD = "held"  # nothing was done, because another guard is at it or the means are missing

@@ -24,10 +24,11 @@ from guard.model import (
 )
 from guard.report.documents import gate_document
 from guard.schedule import Schedule, ScheduledTarget, one_round
-from guard.service import ledger
+from guard.service import ledger, pins
 from guard.service.arming import Arming
 from guard.service.counting import Counters, Recorder, log_observation
 from guard.service.events import Event, Kind
+from guard.service.group import roll_back_together
 from guard.service.leases import held
 from guard.service.look import look
 from guard.service.rollback import Order
@@ -39,11 +40,13 @@ TICK_S = 0.25
 
 @dataclass(frozen=True, slots=True)
 class GateOrder:
-    """``within_s`` None: long enough for one full row of failures to be seen beside the time of health."""
+    """``within_s`` None: long enough for one full row of failures to be seen beside the time of health. ``together``:
+    when one service fails, all are rolled back, or none."""
 
     for_s: float
     within_s: float | None = None
     dry_run: bool = False
+    together: bool = False
 
 
 class GateRun:
@@ -70,6 +73,7 @@ class GateRun:
             {key: target.thresholds.failure for key, target in self._targets.items()},
         )
         self._progress = judge.start(self._targets, session.clock.monotonic())
+        self._pinned: list[str] = []
 
     async def run(self) -> Gate:
         """Interrupted after SIGINT or SIGTERM, with everything recorded. LeaseHeld before anything is done."""
@@ -99,6 +103,9 @@ class GateRun:
             facts = await look(self._session, bound)
             for image in await ledger.called_out(self._session, name, facts):
                 self._session.log.warning("this release was rejected before", service=name, image=image)
+            for pinned in pins.told(name, facts):
+                self._session.log.warning(pinned)
+                self._pinned.append(pinned)
             found[name] = await ledger.record(
                 self._session,
                 name,
@@ -150,11 +157,14 @@ class GateRun:
         self._arm(key.service, crossed=status.crossed)
 
     def _arm(self, name: str, *, crossed: bool) -> None:
-        """Prepare at the first failed check of a service, and take it back when none of its targets fails any more."""
+        """Prepare at the first failed check of a service, and take it back when none of its targets fails any more.
+
+        Services that roll back together are prepared together, once it is clear that all of them go.
+        """
         failing = self._counters.in_a_row(name)
         if failing is None:
             self._arming.disarm(name)
-        elif not crossed and not self._counters.failed(name):
+        elif not crossed and not self._counters.failed(name) and not self._asked.together:
             also = [
                 n for n, b in self._services.items() if b.config.critical and self._counters.in_a_row(n) is not None
             ]
@@ -202,12 +212,13 @@ class GateRun:
                     return await self._record(gate, GateOutcome.NOT_ROLLED_BACK, taken, ())
                 for name, release in releases.items():
                     await self._good(name, release, gate)
-                return await self._record(gate, GateOutcome.HEALTHY, decision.reason, ())
+                reason = "; but ".join([decision.reason, *self._pinned])
+                return await self._record(gate, GateOutcome.HEALTHY, reason, ())
             case judge.Verdict.INCONCLUSIVE:
                 return await self._record(gate, GateOutcome.INCONCLUSIVE, decision.reason, ())
             case judge.Verdict.FAILED:
                 self._session.log.info("threshold reached", gate=gate.id, reason=decision.reason)
-                rollbacks = await self._roll_back(gate, decision, leases)
+                rollbacks = await self._roll_back(gate, decision, releases, leases)
                 outcome, reason = _outcome(decision, rollbacks)
                 return await self._record(gate, outcome, reason, rollbacks)
 
@@ -232,21 +243,33 @@ class GateRun:
             self._session.log.warning("the running release changed during the gate: not called good", service=name)
 
     async def _roll_back(
-        self, gate: Gate, decision: judge.Decision, leases: Mapping[str, Lease]
+        self,
+        gate: Gate,
+        decision: judge.Decision,
+        releases: Mapping[str, Release | None],
+        leases: Mapping[str, Lease],
     ) -> tuple[Rollback, ...]:
-        """The failed services, those that depend on others first."""
-        rollbacks = []
-        failed = decision.services
-        for name in dependents_first([b for b in self._services.values() if b.name in failed]):
-            bound = self._services[name]
-            critical = sum(self._services[n].config.critical for n in failed)
-            order = replace(
-                self._order(decision.reason, self._counters.failing_hosts(name), critical),
-                failed_dependencies=tuple([d for d in bound.config.depends_on if await self._failed_elsewhere(d)]),
-                gate_id=gate.id,
-            )
-            rollbacks.append(await self._arming.roll_back(bound, order, leases[name], self._stop))
-        return tuple(rollbacks)
+        """The failed services (together: all of them), those that depend on others first."""
+        together = self._asked.together
+        wanted = [b for b in self._services.values() if together or b.name in decision.services]
+        orders = []
+        for name in dependents_first(wanted):
+            order = await self._order_of(name, gate, decision)
+            stays = not order.blamed and _was_there_before(releases.get(name), gate)
+            orders.append((self._services[name], replace(order, stays=stays)))
+        if together:
+            return await roll_back_together(self._session, orders, leases, self._stop)
+        return tuple([await self._arming.roll_back(b, o, leases[b.name], self._stop) for b, o in orders])
+
+    async def _order_of(self, name: str, gate: Gate, decision: judge.Decision) -> Order:
+        critical = sum(self._services[n].config.critical for n in decision.services)
+        depends_on = self._services[name].config.depends_on
+        return replace(
+            self._order(decision.reason, self._counters.failing_hosts(name), critical),
+            failed_dependencies=tuple([d for d in depends_on if await self._failed_elsewhere(d)]),
+            gate_id=gate.id,
+            blamed=name in decision.services,
+        )
 
     async def _failed_elsewhere(self, name: str) -> bool:
         """Whether a dependency outside this gate is unhealthy right now. Inside it, both are rolled back together."""
@@ -286,6 +309,12 @@ def dependents_first(services: Sequence[Bound]) -> list[str]:
         free = [name for name in left if not any(name in needs[other] for other in left if other != name)]
         ordered.extend(free or left)
     return ordered
+
+
+def _was_there_before(release: Release | None, gate: Gate) -> bool:
+    """Nothing was deployed between the time it was recorded as healthy and this gate."""
+    known = release is not None and (release.healthy or release.state is ReleaseState.GOOD)
+    return known and release is not None and release.recorded_at < gate.started_at
 
 
 def _outcome(decision: judge.Decision, rollbacks: tuple[Rollback, ...]) -> tuple[GateOutcome, str]:

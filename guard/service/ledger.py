@@ -88,11 +88,14 @@ async def settle(
     results: Mapping[str, HostResult],
     outcome: RollbackOutcome,
     verified: bool,
+    *,
+    rejects: bool,
 ) -> None:
-    """After a rollback: the bad release is rejected, the restored one is good when the checks held."""
+    """After a rollback: the bad release is rejected (``rejects``: it failed itself), the restored one is good when the
+    checks held."""
     moved = {host: r for host, r in results.items() if r.from_ and r.to and r.from_.image_id != r.to.image_id}
     bad = {host: r.from_ for host, r in moved.items() if r.from_ is not None}
-    if bad and await _may_reject(session, bound.name, rollback, bad):
+    if bad and rejects and await _may_reject(session, bound.name, rollback, bad):
         await _reject(session, bound.name, bad, f"rolled back by {rollback.id}: {rollback.reason}"[:500])
     restored = {h: r.to for h, r in results.items() if r.state in (HostState.RESTORED, HostState.UNCHANGED) and r.to}
     if verified and moved and restored and outcome in (RollbackOutcome.RESTORED, RollbackOutcome.PARTIAL):

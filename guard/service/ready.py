@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from guard.decide.target import Wish, choose, rejected_ids
 from guard.model import HostFacts, Image, Release, ReleaseState
+from guard.service import pins
 from guard.service.ledger import on_record
 from guard.service.look import look
 from guard.service.session import Bound, Session
@@ -19,6 +20,7 @@ class HostReadiness:
     ready: bool
     to: Image | None
     problems: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()  # what people must know before they deploy; no reason against a rollback
 
 
 async def readiness(session: Session, bound: Bound) -> dict[str, HostReadiness]:
@@ -30,7 +32,11 @@ async def readiness(session: Session, bound: Bound) -> dict[str, HostReadiness]:
     releases = await asyncio.to_thread(session.store.releases, bound.name)
     facts = await look(session, bound, releases)
     releases = on_record(bound, releases, facts)
-    return {name: _host(seen, releases, bound.config.rollback.fallback) for name, seen in facts.items()}
+    fallback = bound.config.rollback.fallback
+    return {
+        name: replace(_host(seen, releases, fallback), notices=pins.told(bound.name, {name: seen}))
+        for name, seen in facts.items()
+    }
 
 
 def _host(facts: HostFacts, releases: Sequence[Release], fallback: str) -> HostReadiness:
@@ -53,6 +59,11 @@ def _recorded_now(facts: HostFacts, releases: Sequence[Release]) -> Image | None
     return image if image.image_id == facts.running.image.image_id else None
 
 
+def notes(hosts: Mapping[str, HostReadiness]) -> list[str]:
+    """The notices as lines for people."""
+    return [f"  NOTE  {name}: {notice}" for name, host in sorted(hosts.items()) for notice in host.notices]
+
+
 def document(services: Mapping[str, Mapping[str, HostReadiness]]) -> dict[str, object]:
     """One service: CONTRACT's ``ready`` document. Several: the same per service under ``services``, too."""
     from guard.report.documents import image_document
@@ -61,7 +72,12 @@ def document(services: Mapping[str, Mapping[str, HostReadiness]]) -> dict[str, o
         return {
             "ready": all(host.ready for host in hosts.values()),
             "hosts": {
-                name: {"ready": host.ready, "to": image_document(host.to), "problems": list(host.problems)}
+                name: {
+                    "ready": host.ready,
+                    "to": image_document(host.to),
+                    "problems": list(host.problems),
+                    "notices": list(host.notices),
+                }
                 for name, host in sorted(hosts.items())
             },
         }

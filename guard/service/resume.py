@@ -9,13 +9,17 @@ import asyncio
 from dataclasses import replace
 
 from guard.decide.recover import left_to_do, narrowed, observed
+from guard.decide.revert import goes_back
 from guard.decide.target import Wish, choose
 from guard.errors import GuardError
 from guard.model import HostFacts, HostPlan, HostState, Lease, Phase, Plan, Release, Rollback, RollbackOutcome
-from guard.service.execute import adopt_run
+from guard.service.execute import adopt_run, hooks_of
+from guard.service.group import resume_together
+from guard.service.leases import held
 from guard.service.ledger import on_record
 from guard.service.look import look
-from guard.service.rollback import carry_out
+from guard.service.revert import because, take_back
+from guard.service.rollback import carry_out, end_taken_back
 from guard.service.session import Bound, Session
 from guard.service.stop import Stop
 
@@ -37,6 +41,18 @@ def _unreachable(rollback: Rollback) -> bool:
     return any(result.state is HostState.UNREACHABLE for result in rollback.hosts.values())
 
 
+async def finish(session: Session, bound: Bound, rollback: Rollback, stop: Stop) -> tuple[Rollback, ...]:
+    """Finish one rollback under a lease of its own; one that belongs to a group is finished with its group.
+
+    LeaseHeld when another guard is at it.
+    """
+    plan = await asyncio.to_thread(session.store.plan, rollback.id)
+    if plan is not None and plan.group and rollback.ended_at is None:
+        return await resume_together(session, rollback, plan.group, stop)
+    async with held(session, [bound.name]) as leases:
+        return (await resume(session, bound, rollback, leases[bound.name], stop),)
+
+
 async def resume(session: Session, bound: Bound, rollback: Rollback, lease: Lease, stop: Stop) -> Rollback:
     """Finish one rollback under a lease the caller holds. Its record stays one record."""
     store = session.store
@@ -44,22 +60,30 @@ async def resume(session: Session, bound: Bound, rollback: Rollback, lease: Leas
     if plan is None:
         raise GuardError(f"rollback {rollback.id} has no plan on record, so it cannot be resumed")
     session.log.warning("resuming a rollback", service=bound.name, id=rollback.id, phase=rollback.phase.value)
-    await adopt_run(session, rollback)
+    adopted = await adopt_run(session, rollback)
+    certain = {**rollback.hosts, **adopted.certain}
+    current = replace(rollback, fence=lease.fence)
+    if goes_back(rollback, plan, certain):
+        known = await take_back(session, bound, current, plan, certain, because(certain, plan))
+        return await end_taken_back(session, bound, current, plan, known)
     await asyncio.to_thread(store.set_phase, rollback.id, Phase.CLAIMED)
     here = bound.narrowed(frozenset(plan.hosts))
     releases = await asyncio.to_thread(store.releases, bound.name)
     facts = await look(session, here, releases)
     releases = on_record(bound, releases, facts)
     plan = _with_targets(plan, facts, bound, releases)
+    if rollback.ended_at is not None and plan.on_batch_failure == "revert":
+        plan = replace(plan, on_batch_failure="stop")  # the others were verified long since: one late host moves nobody
     results = {
         host: observed(host_plan, facts.get(host, _gone(host_plan)), rollback.hosts.get(host))
         for host, host_plan in plan.hosts.items()
     }
     for result in results.values():
         await asyncio.to_thread(store.record_host, rollback.id, result)
-    todo = tuple(h for h in left_to_do(results) if results[h].state is not HostState.UNREACHABLE)
+    again = adopted.cut and bool(hooks_of(bound))
+    todo = tuple(h for h in left_to_do(results, again) if results[h].state is not HostState.UNREACHABLE)
     going = narrowed(plan, todo) if todo else narrowed(plan, ())
-    current = replace(rollback, hosts=results, fence=lease.fence)
+    current = replace(current, hosts=results)
     return await carry_out(session, bound, current, _all_batched(going, todo), stop)
 
 

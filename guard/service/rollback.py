@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from guard.decide.outcome import outcome_of, summary
 from guard.decide.plan import resolve_batches
 from guard.decide.policy import PolicyFacts, ask_all, vetoes
+from guard.decide.recover import still_restored
+from guard.decide.revert import hosts_to_change, is_due
 from guard.decide.target import Wish, bad_images, choose
 from guard.errors import GuardError
 from guard.model import (
@@ -31,9 +33,10 @@ from guard.model import (
     Trigger,
 )
 from guard.service.events import Event, Kind
-from guard.service.execute import execute
+from guard.service.execute import execute, hooks_of
 from guard.service.ledger import on_record, settle
 from guard.service.look import look
+from guard.service.revert import because, clean_up, take_back
 from guard.service.session import Bound, Session, new_id
 from guard.service.stop import Stop
 from guard.service.verify import verify
@@ -43,7 +46,11 @@ _TOUCHED = (RollbackOutcome.RESTORED, RollbackOutcome.PARTIAL, RollbackOutcome.F
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Why and how a rollback is asked for. ``failing``: hosts with a failed target of their own."""
+    """Why and how a rollback is asked for. ``failing``: hosts with a failed target of their own.
+
+    ``together``: the services that are rolled back with it or not at all. ``blamed`` False: this one has not failed
+    itself; ``stays``: and nothing was deployed to it since it was recorded as healthy, so there is nothing to undo.
+    """
 
     trigger: Trigger
     reason: str
@@ -55,6 +62,9 @@ class Order:
     critical_services: int = 1
     critical_failing: int = 1
     gate_id: str | None = None
+    together: tuple[str, ...] = ()
+    blamed: bool = True
+    stays: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,23 +88,29 @@ class Decided:
 async def roll_back(session: Session, bound: Bound, order: Order, lease: Lease, stop: Stop) -> Rollback:
     """Carry out one rollback under a lease the caller holds and renews. Never raises for what a host did."""
     decided = await decide(session, bound, order)
-    rollback = record_of(session, bound, order, decided, lease)
+    rollback = new_record(session, bound, order, decided, lease)
     if not decided.allowed:
-        return await _refuse(session, rollback, decided)
-    await asyncio.to_thread(session.store.begin_rollback, rollback, decided.plan, key_of(rollback))
-    say_started(session, bound, rollback, decided.plan)
+        outcome = RollbackOutcome.DRY_RUN if decided.refusing == {"dry_run"} else RollbackOutcome.REFUSED
+        said = "; ".join(f"{answer.rule}: {answer.sentence}" for answer in vetoes(decided.answers))
+        return await refuse(session, rollback, decided.plan, outcome, said)
+    await begin(session, bound, rollback, decided.plan)
     return await carry_out(session, bound, rollback, decided.plan, stop)
 
 
-def say_started(session: Session, bound: Bound, rollback: Rollback, plan: Plan, how: str = "") -> None:
+async def begin(session: Session, bound: Bound, rollback: Rollback, plan: Plan, how: str = "") -> None:
+    """The intent is durable when this returns."""
+    await asyncio.to_thread(session.store.begin_rollback, rollback, plan, _key(rollback))
     session.log.info("rollback started", service=bound.name, id=rollback.id, reason=rollback.reason)
-    todo = sum(len(batch) for batch in plan.batches)
-    text = f"{rollback.reason}; {todo} of {len(plan.hosts)} hosts to change{how}"
+    text = f"{rollback.reason}; {len(hosts_to_change(plan))} of {len(plan.hosts)} hosts to change{how}"
     session.tell(Event(Kind.ROLLBACK_STARTED, bound.name, text))
 
 
 async def decide(session: Session, bound: Bound, order: Order, seen: Mapping[str, HostFacts] | None = None) -> Decided:
-    """Facts (``seen``, or a look now), targets, batches and rules. Nothing is written and no host is changed."""
+    """Facts (``seen``, or a look now), targets, batches and rules. Nothing is written and no host is changed.
+
+    ConfigError: a hook is no use.
+    """
+    hooks_of(bound)
     releases = await asyncio.to_thread(session.store.releases, bound.name)
     past = await asyncio.to_thread(session.store.rollbacks, bound.name)
     last = _last_touching(past)
@@ -102,7 +118,7 @@ async def decide(session: Session, bound: Bound, order: Order, seen: Mapping[str
     facts = seen if seen is not None else await look(session, bound, releases, order.to)
     releases = on_record(bound, releases, facts)
     plans = _plans(bound, order, facts, releases, last)
-    plan = _plan(session, bound, plans)
+    plan = _plan(session, bound, order, plans)
     now = session.clock.now()
     policy = PolicyFacts(
         service=bound.name,
@@ -135,23 +151,75 @@ async def carry_out(
 
     ``results``: the plan was run already, by a run that was armed in advance.
     """
-    store = session.store
     known = dict(rollback.hosts)
-    todo = [host for batch in plan.batches for host in batch]
-    if todo:
-        known |= results if results is not None else await execute(session, bound, rollback, plan)
+    if hosts_to_change(plan):
+        before = dict(known)
+        known |= (
+            results
+            if results is not None
+            else await execute(
+                session, bound, rollback, plan, told=lambda result: still_restored(before.get(result.host), result)
+            )
+        )
+        if is_due(plan, known):
+            stored = await asyncio.to_thread(session.store.plan, rollback.id) or plan
+            whole = replace(plan, batches=stored.batches, hosts={**stored.hosts, **plan.hosts})  # also when resumed
+            known = await take_back(session, bound, rollback, whole, known, because(known, plan))
+            return await end_taken_back(session, bound, rollback, plan, known)
+        known = await clean_up(session, bound, rollback, plan, known)
+    return await verify_and_end(session, bound, rollback, plan, known, stop, changed=bool(hosts_to_change(plan)))
+
+
+async def verify_and_end(
+    session: Session,
+    bound: Bound,
+    rollback: Rollback,
+    plan: Plan,
+    known: Mapping[str, HostResult],
+    stop: Stop,
+    *,
+    changed: bool,
+) -> Rollback:
+    """The full check set decides; then the ledger, and the end of the record."""
+    store = session.store
     done = frozenset(h for h, r in known.items() if r.state in (HostState.RESTORED, HostState.UNCHANGED))
     verified, told = False, "nothing was restored, so there was nothing to verify"
     if done:
         await asyncio.to_thread(store.set_phase, rollback.id, Phase.VERIFYING)
-        how_long = f"for {bound.config.rollback.verify_for:g} s" if todo else "once, for nothing had to be changed"
+        how_long = f"for {bound.config.rollback.verify_for:g} s" if changed else "once, for nothing had to be changed"
         session.tell(Event(Kind.VERIFYING, bound.name, f"the same checks, {how_long}"))
-        verified, told = await verify(session, bound if bound.swarm else bound.narrowed(done), bool(todo), stop)
+        verified, told = await verify(session, bound if bound.swarm else bound.narrowed(done), changed, stop)
     outcome = outcome_of(known, verified)
+    await settle(session, bound, rollback, known, outcome, verified, rejects=plan.rejects)
+    return await _end(session, bound, rollback, known, (outcome, verified, told, Phase.ENDED))
+
+
+async def end_taken_back(
+    session: Session, bound: Bound, rollback: Rollback, plan: Plan, known: Mapping[str, HostResult], why: str = ""
+) -> Rollback:
+    """The release that runs again stays rejected when it had failed its threshold; what was not proven is not called
+    good, and an operator's wish that came to nothing rejects nothing."""
+    outcome = RollbackOutcome.FAILED
+    if rollback.trigger is Trigger.THRESHOLD:
+        await settle(session, bound, rollback, known, outcome, False, rejects=plan.rejects)
+    told = "taken back: not verified, for what runs is what ran before" + (f" ({why})" if why else "")
+    return await _end(session, bound, rollback, known, (outcome, False, told, Phase.REVERTED))
+
+
+async def _end(
+    session: Session,
+    bound: Bound,
+    rollback: Rollback,
+    known: Mapping[str, HostResult],
+    how: tuple[RollbackOutcome, bool, str, Phase],
+) -> Rollback:
+    store = session.store
+    outcome, verified, told, phase = how
     reason = f"{rollback.reason}; {summary(known)}; {told}"
-    await settle(session, bound, rollback, known, outcome, verified)
     ended = session.clock.now()
-    await asyncio.to_thread(store.end_rollback, rollback.id, outcome, verified=verified, reason=reason, ended_at=ended)
+    await asyncio.to_thread(
+        store.end_rollback, rollback.id, outcome, verified=verified, reason=reason, ended_at=ended, phase=phase
+    )
     level = logging.INFO if outcome is RollbackOutcome.RESTORED else logging.ERROR
     session.log.log(
         level, "rollback ended", service=bound.name, id=rollback.id, outcome=outcome.value, hosts=summary(known)
@@ -193,7 +261,11 @@ def _plans(
     )
     plans = {}
     for name, seen in facts.items():
-        if only_failing and name not in order.failing and seen.running is not None:
+        if order.stays and seen.running is not None:
+            image = seen.running.image
+            source = "nothing was deployed here since it was healthy"
+            plans[name] = HostPlan(name, seen.container, image, image, source=source)
+        elif only_failing and name not in order.failing and seen.running is not None:
             image = seen.running.image
             plans[name] = HostPlan(name, seen.container, image, image, source="none of its targets failed")
         else:
@@ -201,7 +273,7 @@ def _plans(
     return plans
 
 
-def _plan(session: Session, bound: Bound, plans: Mapping[str, HostPlan]) -> Plan:
+def _plan(session: Session, bound: Bound, order: Order, plans: Mapping[str, HostPlan]) -> Plan:
     config = bound.config.rollback
     todo = [host for host, plan in plans.items() if needs_work(plan)]
     return Plan(
@@ -210,7 +282,9 @@ def _plan(session: Session, bound: Bound, plans: Mapping[str, HostPlan]) -> Plan
         backup_tag=f"backup_{session.clock.now():%Y%m%d_%H%M%S}",
         batches=resolve_batches(config.batches, todo),
         hosts=dict(plans),
-        on_batch_failure=config.on_batch_failure,
+        on_batch_failure="revert" if order.together else config.on_batch_failure,
+        group=order.together,
+        rejects=order.blamed,
     )
 
 
@@ -229,7 +303,7 @@ def planned_result(plan: HostPlan) -> HostResult:
     return HostResult(plan.host, state, plan.from_, plan.to, error=plan.problem or None)
 
 
-def record_of(session: Session, bound: Bound, order: Order, decided: Decided, lease: Lease) -> Rollback:
+def new_record(session: Session, bound: Bound, order: Order, decided: Decided, lease: Lease) -> Rollback:
     now = session.clock.now()
     return Rollback(
         id=new_id("rb", now),
@@ -249,7 +323,7 @@ def record_of(session: Session, bound: Bound, order: Order, decided: Decided, le
     )
 
 
-def key_of(rollback: Rollback) -> str:
+def _key(rollback: Rollback) -> str:
     """Names the attempt: a trigger that comes twice for one lease and one bad release is one rollback."""
     images = sorted(
         f"{host}:{r.from_.image_id if r.from_ else ''}>{r.to.image_id if r.to else ''}"
@@ -258,19 +332,16 @@ def key_of(rollback: Rollback) -> str:
     return f"{rollback.service}#{rollback.fence}#{rollback.trigger.value}#{','.join(images)}"
 
 
-async def _refuse(session: Session, rollback: Rollback, decided: Decided) -> Rollback:
-    """Deliberately nothing is done, and that is on record with the rules that said so."""
-    no = vetoes(decided.answers)
-    only_dry = all(answer.rule == "dry_run" for answer in no)
-    outcome = RollbackOutcome.DRY_RUN if only_dry else RollbackOutcome.REFUSED
-    said = "; ".join(f"{answer.rule}: {answer.sentence}" for answer in no)
+async def refuse(session: Session, rollback: Rollback, plan: Plan, outcome: RollbackOutcome, said: str) -> Rollback:
+    """Deliberately nothing is done, and that is on record with what said so."""
+    only_dry = outcome is RollbackOutcome.DRY_RUN
     reason = f"{rollback.reason}; {said}"
     hosts = {
         host: replace(r, state=HostState.SKIPPED) if r.state is HostState.PLANNED and not only_dry else r
         for host, r in rollback.hosts.items()
     }
     refused = replace(rollback, hosts=hosts)
-    await asyncio.to_thread(session.store.begin_rollback, refused, decided.plan, f"{rollback.id}#refused")
+    await asyncio.to_thread(session.store.begin_rollback, refused, plan, f"{rollback.id}#refused")
     ended = session.clock.now()
     await asyncio.to_thread(
         session.store.end_rollback, rollback.id, outcome, verified=False, reason=reason, ended_at=ended

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from guard.decide.service import state_of
 from guard.decide.target import rejected_ids
@@ -68,7 +68,9 @@ def _with_pins(ready: Mapping[str, HostReadiness], pinned: Mapping[str, HostResu
         result = pinned.get(name)
         if result is not None and result.state not in (HostState.UNCHANGED, HostState.RESTORED):
             problem = result.error or f"the pin could not be set: {result.state.value}"
-            told[name] = HostReadiness(name, False, host.to, (*host.problems, problem))
+            told[name] = replace(host, ready=False, problems=(*host.problems, problem))
+        elif result is not None and result.notice:
+            told[name] = replace(host, notices=(result.notice,))
         else:
             told[name] = host
     return told

@@ -30,7 +30,7 @@ from guard.service.housekeeping import tidy
 from guard.service.leases import held
 from guard.service.leftovers import sweep
 from guard.service.look import look
-from guard.service.resume import resumable, resume
+from guard.service.resume import finish, resumable
 from guard.service.rollback import Order, decide
 from guard.service.session import Bound, Session
 from guard.service.stop import Stop
@@ -293,8 +293,7 @@ class Watch:
             if self._dry_run or not await self._worth_trying(bound, rollback):
                 continue
             try:
-                async with held(self._session, [bound.name]) as leases:
-                    await resume(self._session, bound, rollback, leases[bound.name], self._stop)
+                await finish(self._session, bound, rollback, self._stop)
             except LeaseHeld:
                 return
             self._counters.reset(bound.name)

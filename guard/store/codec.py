@@ -63,6 +63,8 @@ def plan_document(plan: Plan) -> Document:
         "backup_tag": plan.backup_tag,
         "batches": [list(batch) for batch in plan.batches],
         "on_batch_failure": plan.on_batch_failure,
+        "group": list(plan.group),
+        "rejects": plan.rejects,
         "hosts": {name: _host_plan_document(each) for name, each in plan.hosts.items()},
     }
 
@@ -74,6 +76,8 @@ def plan(document: Document) -> Plan:
         backup_tag=document["backup_tag"],
         batches=tuple(tuple(batch) for batch in document["batches"]),
         on_batch_failure=document["on_batch_failure"],
+        group=tuple(document.get("group", ())),
+        rejects=document.get("rejects", True),
         hosts={name: _host_plan(each) for name, each in document["hosts"].items()},
     )
 

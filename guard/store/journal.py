@@ -69,14 +69,21 @@ class SqlJournal:
             audit.append(connection, "rollback_host", rollback_id, row)
 
     def end_rollback(
-        self, rollback_id: str, outcome: RollbackOutcome, *, verified: bool, reason: str, ended_at: datetime
+        self,
+        rollback_id: str,
+        outcome: RollbackOutcome,
+        *,
+        verified: bool,
+        reason: str,
+        ended_at: datetime,
+        phase: Phase = Phase.ENDED,
     ) -> None:
         """ValueError for UNFINISHED: an attempt that is left for `guard resume` is not ended."""
         if outcome is RollbackOutcome.UNFINISHED:
             raise ValueError("a rollback does not end as unfinished")
         changed: dict[str, object] = {
             "outcome": outcome.value,
-            "phase": Phase.ENDED.value,
+            "phase": phase.value,
             "verified": verified,
             "reason": reason,
         }

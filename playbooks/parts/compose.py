@@ -37,26 +37,42 @@ class ComposeSwap(Swap):
 
     # -- the replacement
 
+    def expected_container(self):
+        old, image = Swap.expected_container(self)
+        self.project(old)
+        return old, image
+
+    def prepare(self):
+        """As ``Swap``, but for the replacement: an ``up`` of the project would take a second container with the service's
+        labels for its own, even one that was only created, and start, rename or remove the wrong one of the two.
+        """
+        self.images_only = True
+        return Swap.prepare(self)
+
     def wanted(self, old, old_image, reference):
         body, others, leave = Swap.wanted(self, old, old_image, reference)
         project, labels = self.project(old), body["Labels"]
         labels.pop(PIN_LABEL, None)
         if project.override is None:
-            self.memory.note(pin=None)
+            self.memory.note(pin=None, unpin=False)
             return body, others, leave
-        image = self.target_here()
-        entry = self.entry(image, reference, old)
+        image, now = self.target_here(), project.entry()
+        unpin = now is not None and now["instead_of_id"] == image["Id"] and not now["over"]
+        entry = None if unpin else self.entry(image, reference, old, now)
         labels[LABEL + "image"] = image["Id"]
-        labels[LABEL + "project.config_files"] = ",".join([project.main, project.override])
-        labels[PIN_LABEL] = entry["rollback"]
+        labels[LABEL + "project.config_files"] = project.files_with(entry)
+        if entry:
+            labels[PIN_LABEL] = entry["rollback"]
         known = project.hash_with(entry)
         if known:
             labels[LABEL + "config-hash"] = known
-        self.memory.note(pin=entry)
+        self.memory.note(pin=entry, unpin=unpin)
         return body, others, leave
 
-    def entry(self, image, reference, old):
-        """What is pinned: by digest when the engine has the image under it, else by a tag that only names this image."""
+    def entry(self, image, reference, old, now):
+        """What is pinned: by digest when the engine has the image under it, else by a tag that only names this image.
+        ``now``: the pin that is there already.
+        """
         digest = self.plan["target"]["digest"]
         by_digest = digest in (image.get("RepoDigests") or ())
         return {
@@ -65,6 +81,8 @@ class ComposeSwap(Swap):
             "local": not by_digest,
             "rollback": self.plan["run_id"],
             "instead_of": old["Config"].get("Image") or old["Image"],
+            "instead_of_id": old["Image"],
+            "over": now and now["rollback"],
             "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
 
@@ -78,12 +96,15 @@ class ComposeSwap(Swap):
     # -- the pin
 
     def keep(self, new):
-        """Pin what was restored; say where, or why not. The restore itself stands either way."""
+        """Pin what was restored; say where, or why not. The restore itself stands either way.
+
+        What the pin was put instead of is no longer in need of one: the project is as it was before.
+        """
         facts, service = self.memory.facts, self.plan["compose"]["service"]
         entry = facts.get("pin")
         try:
             project = self.project(new)
-            if project.override is None or entry is None:
+            if project.override is None or not (entry or facts.get("unpin")):
                 raise Problem("compose", project.obstacle or "what to pin is not on record")
             before = facts.get("pin_before") if facts.get("pin_file") else project.entry()
             self.step(PIN_PROJECT, pin_file=project.override, pin_before=before)
@@ -97,10 +118,22 @@ class ComposeSwap(Swap):
                 f"name {target} in them until the next good deploy"
             )
         else:
-            self.notice = (
-                f"{project.override} pins {service} to {entry['image']}, whatever the project's other files say; "
-                "the next `guard snapshot`, before a deploy, takes the pin out, or delete the file"
-            )
+            self.notice = self.pinned(project) if entry else f"{project.override} no longer pins {service}"
+
+    def pinned(self, project):
+        return (
+            f"{project.override} pins {project.service} to {project.entry()['image']}, whatever the project's other files "
+            "say; the next `guard snapshot`, before a deploy, takes the pin out, or delete the file"
+        )
+
+    def already_there(self):
+        """As ``Swap``; a pin of this very rollback is told again, for its first answer may have been lost."""
+        told = Swap.already_there(self)
+        if told and told["state"] == "unchanged":
+            project = self.project(self.current)
+            if (project.entry() or {}).get("rollback") == self.plan["run_id"]:
+                told["notice"] = self.pinned(project)
+        return told
 
     def let_go(self):
         """The project as it was before ``keep``."""
@@ -129,8 +162,8 @@ class ComposeSwap(Swap):
                     project.put(None)
             told["changed"] = True
             told["notice"] = (
-                f"{project.override} no longer pins {service} to {entry['image']} (rollback {entry['rollback']}), for "
-                f"the deploy to come: until that names another image, `docker compose up` brings {entry['instead_of']} "
-                "back"
+                f"{project.override} no longer pins {service} to {entry['image']} (rollback {entry['rollback']}): the "
+                "deploy to come must name an image of its own, or `docker compose up` starts what the files say, "
+                f"{entry['instead_of']} as far as guard knows"
             )
         return told

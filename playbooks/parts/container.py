@@ -30,8 +30,7 @@ def replacement(old, old_image, reference, api):
     for key in IMAGE_SUPPLIED:
         if config.get(key) and config[key] != image.get(key):
             body[key] = config[key]
-    from_image = set(image.get("Env") or ())
-    body["Env"] = [entry for entry in config.get("Env") or () if entry not in from_image]
+    body["Env"] = own_variables(config.get("Env") or [], image.get("Env") or [])
     image_labels = image.get("Labels") or {}
     body["Labels"] = {
         key: value for key, value in (config.get("Labels") or {}).items() if image_labels.get(key) != value
@@ -55,16 +54,31 @@ def replacement(old, old_image, reference, api):
     else:
         body.pop("Domainname", None)
     body["HostConfig"] = host
-    first, others, leave = networks(old, mode)
+    first, others, leave = (None, {}, []) if config.get("NetworkDisabled") else networks(old, mode, api)
     if config.get("MacAddress"):
         if api < (1, 44) or mode in ("host", "none"):
             body["MacAddress"] = config["MacAddress"]
         else:
             first = first or {"bridge" if mode == "default" else mode: {}}
             next(iter(first.values()))["MacAddress"] = config["MacAddress"]
+    if api >= (1, 44) and others and not leave:  # all at once: a MAC address is taken over at creation only
+        first, others = dict(first or {"bridge": {}}, **others), {}
     if first:
         body["NetworkingConfig"] = {"EndpointsConfig": first}
     return body, others, leave
+
+
+def own_variables(seen, image):
+    """The variables of ``seen`` that the user set, in their order.
+
+    The engine puts the user's first and then adds, in their order, those of the image that the user did not set. So
+    the shortest beginning that leaves exactly these is the user's, values equal to the image's included.
+    """
+    for end in range(len(seen) + 1):
+        mine = {entry.partition("=")[0] for entry in seen[:end]}
+        if seen[end:] == [entry for entry in image if entry.partition("=")[0] not in mine]:
+            return seen[:end]
+    return [entry for entry in seen if entry not in image]
 
 
 def command(config, image):
@@ -109,8 +123,12 @@ def link_argument(link):
     return "{}:{}".format(child.lstrip("/"), alias.rsplit("/", 1)[-1])
 
 
-def networks(old, mode):
-    """(the network to create with, {the others}, [networks to leave]) with what the user set on each endpoint."""
+def networks(old, mode, api):
+    """(the network to create with, {the others}, [networks to leave]) with what the user set on each endpoint.
+
+    Engines do not say who chose the MAC address in a further network. From API 1.44 on, where one can be set there, it
+    is kept, unless it is made from the IPv4 address as the engine itself does.
+    """
     if mode in ("host", "none") or mode.startswith("container:"):
         return None, {}, []
     attached = (old.get("NetworkSettings") or {}).get("Networks") or {}
@@ -126,8 +144,27 @@ def networks(old, mode):
     if first is None:
         return None, wanted, ["bridge" if mode == "default" else mode]
     others = {name: kept for name, kept in wanted.items() if name != first}
+    for name, kept in others.items():
+        mac = attached[name].get("MacAddress")
+        made = "02:42:" + ":".join("%02x" % int(part) for part in (attached[name].get("IPAddress") or "0").split("."))
+        if api >= (1, 44) and mac and mac != made:
+            kept["MacAddress"] = mac
     plain_bridge = mode in ("default", "bridge") and not wanted[first]
     return (None if plain_bridge else {first: wanted[first]}), others, []
+
+
+def without_gone_network(body, others):
+    """The same as ``replacement`` gives, for a container whose first network is gone: another one is the first."""
+    first = next(iter(others), None)
+    body = dict(body, HostConfig=dict(body["HostConfig"], NetworkMode=first or "none"))
+    if first:
+        body["NetworkingConfig"] = {"EndpointsConfig": {first: others[first]}}
+    return body, {name: kept for name, kept in others.items() if name != first}, []
+
+
+def is_id(reference):
+    """An image ID, whole or shortened: it would also pass for a name with a tag."""
+    return bool(re.match(r"(sha256:)?[0-9a-f]{12,64}\Z", reference))
 
 
 def repository(container, image):
@@ -136,7 +173,7 @@ def repository(container, image):
         [container["Config"].get("Image") or ""] + (image.get("RepoTags") or []) + (image.get("RepoDigests") or [])
     ):
         found = REFERENCE.match(reference)
-        if found and not re.match(r"(sha256:)?[0-9a-f]{12,64}\Z", reference) and "<none>" not in reference:
+        if found and not is_id(reference) and "<none>" not in reference:
             return found.group(1)
     return "guard/" + (re.sub(r"[^a-z0-9]+", "-", container["Name"].lower()).strip("-") or "container")
 
@@ -144,7 +181,7 @@ def repository(container, image):
 def described(container, image):
     """{image, image_id}: the reference a container was created from, readable where possible, and the truth."""
     reference = container["Config"].get("Image") or ""
-    if re.match(r"(sha256:)?[0-9a-f]{12,64}\Z", reference) and (image or {}).get("RepoTags"):
+    if is_id(reference) and (image or {}).get("RepoTags"):
         reference = image["RepoTags"][0]
     return {"image": reference, "image_id": container["Image"]}
 

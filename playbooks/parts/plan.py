@@ -17,6 +17,7 @@ OPTIONAL = {
     "stable_s": (number(float, 0, 3600), 1.0),
     "stop_timeout_s": (number(int, 0, 86400), None),
     "force": (flag, False),
+    "wait_healthy": (flag, True),
 }
 REQUIRED = {
     "snapshot": ALWAYS,

@@ -23,10 +23,10 @@ MAIN_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compo
 OVERRIDE_NAMES = (
     "compose.override.yml", "compose.override.yaml", "docker-compose.override.yml", "docker-compose.override.yaml",
 )  # fmt: skip
-ENTRY_KEYS = {"service", "image", "local", "rollback", "instead_of", "at"}
+ENTRY_KEYS = {"service", "image", "local", "rollback", "instead_of", "instead_of_id", "over", "at"}
 LARGEST_BYTES = 256 * 1024
 FILE_LOCK_WAIT_S = 10.0
-CLI_TIMEOUT_S = 20
+CLI_TIMEOUT_S = 10
 HEADER = """\
 # guard wrote this file when it rolled back services of this Compose project, so that the next `docker compose up` keeps
 # what was restored. Read this before you deploy: as long as a service is listed here, its image is the one below,
@@ -143,12 +143,9 @@ class Project:
                 self.lock(folder)
                 if os.path.lexists(self.override) and entries_of(text_of(self.override) or "") is None:
                     raise Problem("compose", f"{self.override} was changed by somebody else meanwhile")
-                entries = self.entries()
-                if entries.get(self.service) == entry:
+                if self.entry() == entry:
                     return
-                entries.pop(self.service, None)
-                if entry is not None:
-                    entries[self.service] = entry
+                entries = self.with_entry(entry)
                 if entries:
                     self.replace(file_text(entries))
                 else:
@@ -190,13 +187,24 @@ class Project:
     # -- Compose's own view
 
     def hash_with(self, entry):
-        """The config-hash of the service once ``entry`` is pinned; None when Compose is not here to say it, or when the
+        """The config-hash of the service once ``entry`` is put; None when Compose is not here to say it, or when the
         files are not any more what the running container was made from.
         """
         if self.known_hash is None or self.config_hash(self.files, None) != self.known_hash:
             return None
-        entries = dict(self.entries(), **{self.service: entry})
-        return self.config_hash([self.main], file_text(entries))
+        entries = self.with_entry(entry)
+        return self.config_hash([self.main], file_text(entries) if entries else None)
+
+    def files_with(self, entry):
+        """The project's files once ``entry`` is put, as Compose writes them into a label."""
+        return ",".join([self.main, self.override] if self.with_entry(entry) else [self.main])
+
+    def with_entry(self, entry):
+        entries = self.entries()
+        entries.pop(self.service, None)
+        if entry is not None:
+            entries[self.service] = entry
+        return entries
 
     def config_hash(self, files, more):
         """What ``docker compose config --hash`` says of the service; ``more`` is one further file's text."""

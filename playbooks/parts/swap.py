@@ -12,11 +12,14 @@ from .container import (
     described,
     fingerprint,
     health_command,
+    is_id,
     never_started,
-    replacement,
     repository,
+    without_gone_network,
 )
 from .engine import POLL_S, path
+from .hazards import refuse_hazards
+from .podman import recreated
 from .problems import EngineError, EngineGone, Problem
 from .steps import Work
 
@@ -40,6 +43,8 @@ UNDO_STEPS = (STOP_NEW, PARK_NEW, RETURN_OLD, RELEASE_OLD, START_OLD, REMOVE_NEW
 class Swap(Work):
     """One host's work on one container, for one plan."""
 
+    images_only = False  # prepare makes images and tags ready, and leaves the replacement to the swap
+
     def __init__(self, engine, memory, plan, check_mode):
         Work.__init__(self, engine, memory, plan, check_mode)
         self.current = self.next = self.previous = self.spare = None
@@ -60,13 +65,13 @@ class Swap(Work):
         if container is None:
             raise self.not_there()
         image = self.image_of(container)
+        body, others, leave = recreated(self.engine, container, image, "")
         repo = repository(container, image)
         pin = "{}:guard_{}".format(repo, container["Image"].split(":")[-1][:12])
         missing = pin not in (image.get("RepoTags") or [])
         if missing and not self.check_mode:
             self.engine.tag(container["Image"], *pin.rsplit(":", 1))
         digests = [digest for digest in image.get("RepoDigests") or () if digest.startswith(repo + "@")]
-        body, others, leave = replacement(container, image, "", self.engine.version)
         state = container["State"]
         now = described(container, image)
         return self.result(
@@ -172,6 +177,9 @@ class Swap(Work):
     def make_ready(self, old, old_image):
         """Image, backup tag, replacement (and the twin of a self-removing container). True when something was made."""
         target, facts = self.plan["target"], self.memory.facts
+        recreated(self.engine, old, old_image, "")  # refuses what cannot be made again
+        if not self.plan["force"]:
+            refuse_hazards(self.engine, old)
         if facts.get("phase") != "prepared":
             self.memory.begin(phase="prepared")
         elif facts.get("run_id") != self.plan["run_id"]:  # prepared by a run that never swapped: its names go
@@ -180,6 +188,8 @@ class Swap(Work):
         image = self.target_here()
         made = self.tag_backup(old, old_image)
         reference = self.readable(image, repository(old, old_image))
+        if self.images_only:
+            return made
         body, others, leave = self.wanted(old, old_image, reference)
         mark = fingerprint([old["Id"], body, others, leave])
         facts = self.memory.facts
@@ -203,7 +213,7 @@ class Swap(Work):
                 known if (known in (old_image.get("RepoTags") or ())) else f"{repository(old, old_image)}:{self.backup}"
             )
             body = dict(body, Image=same)
-            body.update(replacement(old, old_image, same, self.engine.version)[0])
+            body.update(recreated(self.engine, old, old_image, same)[0])
             self.spare = self.create(self.name + ".guard-spare", body, others, leave, old["Image"], SPARE)
         self.memory.note(
             mark=mark,
@@ -218,7 +228,7 @@ class Swap(Work):
 
     def wanted(self, old, old_image, reference):
         """The replacement (see ``replacement``): ``old``'s configuration on the target, which ``reference`` names."""
-        return replacement(old, old_image, reference, self.engine.version)
+        return recreated(self.engine, old, old_image, reference)
 
     def tag_backup(self, old, old_image):
         """Give the current image its backup tag; True when it had to be made."""
@@ -235,7 +245,7 @@ class Swap(Work):
         target = self.plan["target"]
         if target["image"] in (image.get("RepoTags") or []) + (image.get("RepoDigests") or []):
             return target["image"]
-        named = REFERENCE.match(target["image"])
+        named = None if is_id(target["image"]) else REFERENCE.match(target["image"])
         pin = "{}:guard_{}".format(named.group(1) if named else repo, target["image_id"].split(":")[-1][:12])
         if pin not in (image.get("RepoTags") or []):
             self.step(PIN, pinned=pin)
@@ -245,6 +255,8 @@ class Swap(Work):
     def create(self, name, body, others, leave, image_id, step):
         """Create a container, in all its networks, not started; its image is checked afterwards."""
         self.step(step)
+        if leave and self.engine.get("networks", leave[0]) is None:  # gone, so it cannot be left either
+            body, others, leave = without_gone_network(body, others)
         made = self.engine.call("POST", path("containers", "create", name=name), body)["Id"]
         if others or leave:
             self.step(CONNECT)
@@ -405,7 +417,8 @@ class Swap(Work):
                 self.trade_names(rename)
             old, new = self.previous, self.current
             bridges = published_bridges(self.engine, new)
-            if (old["HostConfig"].get("RestartPolicy") or {}).get("Name") not in (None, "", "no"):
+            keeps = (old["HostConfig"].get("RestartPolicy") or {}).get("Name") not in (None, "", "no")
+            if keeps and not self.engine.podman:  # which changes no policy, and has no daemon to act on it
                 self.step(HOLD_OLD)
                 self.set_policy(old, {"Name": "no", "MaximumRetryCount": 0})
             self.step(STOP_OLD)
@@ -517,7 +530,7 @@ class Swap(Work):
         while True:
             state = new["State"]
             now = time.monotonic()
-            health = (state.get("Health") or {}).get("Status", "none")
+            health = ((state.get("Health") or {}).get("Status") or "none") if self.plan["wait_healthy"] else "none"
             memory = ", out of memory" if state.get("OOMKilled") else ""
             if state.get("Restarting") or new["RestartCount"] > 0 or state["StartedAt"] != first:
                 code = f" (exit code {state['ExitCode']}{memory})" if state["ExitCode"] else ""  # 0 while it runs again

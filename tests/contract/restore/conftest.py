@@ -24,7 +24,52 @@ PLAYBOOKS = Path(__file__).parents[3] / "playbooks" / "container" / "1.0.0"
 MODULE = PLAYBOOKS / "library" / "guard_container.py"
 SERVE = "#!/bin/sh\ntrap 'exit 0' TERM INT\nhttpd -f -p 80 -h /srv &\nwait\n"
 
+pytest.register_assert_rewrite(f"{__package__}.fields")
+
 Json = dict[str, Any]
+
+OLD_IMAGE = (
+    "ENV FROM_IMAGE=old SHARED=old OVERRIDDEN=image",
+    "LABEL from.image=old both=image",
+    "EXPOSE 80 8081",
+    "VOLUME /image-volume",
+    "WORKDIR /srv",
+    "USER 0",
+    "STOPSIGNAL SIGINT",
+    'ENTRYPOINT ["/bin/sh"]',
+    'CMD ["/run.sh"]',
+    "HEALTHCHECK --interval=7s --timeout=3s CMD /bin/true",
+)
+NEW_IMAGE = (
+    "ENV FROM_IMAGE=new SHARED=new OVERRIDDEN=image2 ONLY_NEW=yes",
+    "LABEL from.image=new both=image2",
+    "EXPOSE 80 8082",
+    "VOLUME /new-volume",
+    "WORKDIR /data",
+    "USER root",
+    "STOPSIGNAL SIGTERM",
+    'ENTRYPOINT ["/bin/busybox", "sh"]',
+    'CMD ["/run.sh"]',
+    "HEALTHCHECK --interval=9s --timeout=4s CMD /bin/busybox true",
+)
+
+# The distribution's engine, and the newest that runs here (fetched by .ci/newer-engine): folders before PATH.
+NEWER = Path(__file__).parents[3] / ".cache" / "newer-engine"
+ENGINES: dict[str, tuple[Path, ...]] = {"distribution": ()}
+if (NEWER / "usr/sbin/dockerd").exists():
+    ENGINES["newest"] = (NEWER / "usr/sbin", NEWER / "usr/bin")
+elif not (NEWER / "none").exists():
+    raise RuntimeError("run .ci/setup test first: it fetches a newer engine, or says why there is none")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every engine for modules with ``ON_EVERY_ENGINE = True``, or the tests they name there or in ON_NEWER_ENGINES."""
+    if "dockerd" in metafunc.fixturenames:
+        named = getattr(metafunc.module, "ON_EVERY_ENGINE", ())
+        on = list(ENGINES) if named is True or metafunc.function.__name__ in (named or ()) else ["distribution"]
+        if metafunc.function.__name__ in getattr(metafunc.module, "ON_NEWER_ENGINES", ()):
+            on = list(ENGINES)[1:]
+        metafunc.parametrize("dockerd", on, indirect=True, scope="session")
 
 
 def clear(folder: Path, bridge: str) -> None:
@@ -47,10 +92,13 @@ def sweep() -> None:
 class Dockerd:
     """A private dockerd: its own data, bridge and socket; gone with everything it ran when stopped."""
 
-    def __init__(self) -> None:
+    def __init__(self, programs: tuple[Path, ...] = ()) -> None:
         self.folder = Path(
             tempfile.mkdtemp(prefix=f"guard-restore-{os.getpid()}-")
         )  # short: a socket's path has at most 107 bytes
+        self.path = os.pathsep.join([*map(str, programs), os.environ["PATH"]])
+        # At its start a newer engine empties chains of the machine's firewall, other engines' rules with them.
+        self.options = ["--iptables=false", "--ip6tables=false"] if programs else []
         self.socket = self.folder / "docker.sock"
         self.bridge = f"grd{os.getpid() % 100000}"
         self.subnet = f"172.31.{os.getpid() % 250}"
@@ -78,7 +126,9 @@ class Dockerd:
                     f"--bridge={self.bridge}",
                     *pools,
                     *folders,
+                    *self.options,
                 ],
+                env={**os.environ, "PATH": self.path},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -92,7 +142,7 @@ class Dockerd:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"PATH": os.environ["PATH"], "HOME": str(self.folder), "DOCKER_HOST": f"unix://{self.socket}"}
+        return {"PATH": self.path, "HOME": str(self.folder), "DOCKER_HOST": f"unix://{self.socket}"}
 
     def docker(self, *arguments: str, content: bytes | None = None) -> str:
         done = subprocess.run(["docker", *arguments], env=self.environment, input=content, capture_output=True)
@@ -142,24 +192,7 @@ class Dockerd:
 
     def image(self, tag: str, *changes: str, script: str = SERVE) -> str:
         """A small image from busybox alone; its ID. ``changes`` are Dockerfile instructions."""
-        packed = io.BytesIO()
-        with tarfile.open(fileobj=packed, mode="w") as tar:
-
-            def add(name: str, content: bytes) -> None:
-                entry = tarfile.TarInfo(name)
-                entry.size, entry.mode = len(content), 0o755
-                tar.addfile(entry, io.BytesIO(content))
-
-            add("bin/busybox", Path("/usr/bin/busybox").read_bytes())
-            for applet in ("sh", "httpd", "sleep", "cat", "false", "true", "test", "touch"):
-                link = tarfile.TarInfo(f"bin/{applet}")
-                link.type, link.linkname = tarfile.SYMTYPE, "busybox"
-                tar.addfile(link)
-            add("run.sh", script.encode())
-            add("srv/index.html", f"{tag}\n".encode())
-            add("data/seed", b"from the image")
-            add("etc/passwd", b"root:x:0:0::/:/bin/sh\n")
-        self.docker("import", "-", tag, content=packed.getvalue())
+        self.docker("import", "-", tag, content=packed_root(tag, script))
         lines = "\n".join([f"FROM {tag}", 'CMD ["/bin/sh", "/run.sh"]', *changes])
         environment = {**self.environment, "DOCKER_BUILDKIT": "0"}
         command = ["docker", "build", "-q", "-t", tag, "-"]
@@ -168,6 +201,28 @@ class Dockerd:
             .stdout.decode()
             .strip()
         )
+
+
+def packed_root(tag: str, script: str) -> bytes:
+    """A root file system as a tar file: busybox, and a page that says ``tag``."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+
+        def add(name: str, content: bytes) -> None:
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(content), 0o755
+            tar.addfile(entry, io.BytesIO(content))
+
+        add("bin/busybox", Path("/usr/bin/busybox").read_bytes())
+        for applet in ("sh", "httpd", "sleep", "cat", "false", "true", "test", "touch"):
+            link = tarfile.TarInfo(f"bin/{applet}")
+            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+            tar.addfile(link)
+        add("run.sh", script.encode())
+        add("srv/index.html", f"{tag}\n".encode())
+        add("data/seed", b"from the image")
+        add("etc/passwd", b"root:x:0:0::/:/bin/sh\n")
+    return packed.getvalue()
 
 
 @dataclass
@@ -239,9 +294,9 @@ class Restore:
 
 
 @pytest.fixture(scope="session")
-def dockerd() -> Iterator[Dockerd]:
+def dockerd(request: pytest.FixtureRequest) -> Iterator[Dockerd]:
     sweep()
-    engine = Dockerd()
+    engine = Dockerd(ENGINES[request.param])
     engine.start()
     try:
         yield engine
@@ -264,6 +319,11 @@ def image_ids(dockerd: Dockerd) -> dict[str, str]:
         "web:moves": ("LABEL moves=yes",),
     }
     return {tag: dockerd.image(tag, *lines) for tag, lines in changes.items()}
+
+
+@pytest.fixture(scope="session")
+def images(dockerd: Dockerd) -> dict[str, str]:
+    return {"old": dockerd.image("rich:old", *OLD_IMAGE), "new": dockerd.image("rich:new", *NEW_IMAGE)}
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import stat
 import subprocess
@@ -16,6 +17,7 @@ from tests.compose_plugin import place
 
 from .conftest import Dockerd, Json, Restore
 from .cutting_proxy import CuttingProxy
+from .test_restore import registry  # noqa: F401 - a fixture
 
 MODULE = Path(__file__).parents[3] / "playbooks" / "compose" / "1.0.0" / "library" / "guard_compose.py"
 FILE = """\
@@ -69,6 +71,13 @@ class Shop(Restore):
     @property
     def override(self) -> Path:
         return self.folder / "compose.override.yml"
+
+    def pushed(self, tag: str, reference: str) -> str:
+        """Push the image; its registry digest."""
+        self.engine.docker("tag", tag, reference)
+        self.engine.docker("push", "-q", reference)
+        digests = json.loads(self.engine.docker("inspect", "-f", "{{json .RepoDigests}}", reference))
+        return next(digest for digest in digests if digest.startswith(reference.rpartition(":")[0]))
 
     def says(self, image: str) -> None:
         """The next release, as a deploy writes it into the project's file."""
@@ -288,10 +297,47 @@ def test_a_revert_keeps_the_pin_of_the_rollback_before(shop: Shop) -> None:
     assert shop.web()["Id"] == pinned
 
 
+def test_going_back_to_what_was_replaced_takes_the_pin_out(shop: Shop) -> None:
+    shop("swap")
+    back = shop.plan(target=shop.target("web:1.1.0"), run_id="run-1-back", expect_image_id=shop.ids["web:1.0.0"])
+    result = shop("swap", {**back, "backup_tag": "backup_20261123_101113"})
+    assert result["state"] == "restored" and "no longer pins web" in result["notice"]
+    assert not shop.override.exists()
+    running = shop.web()
+    assert PINNED not in running["Config"]["Labels"]
+    shop.up()
+    assert shop.web()["Id"] == running["Id"]
+
+
+def test_a_pin_over_a_pin_is_one_of_its_own(shop: Shop) -> None:
+    shop("swap")
+    onward = shop.plan(target=shop.target("web:moves"), run_id="run-2", expect_image_id=None)
+    assert shop("swap", onward)["state"] == "restored"
+    back = shop.plan(target=shop.target("web:1.0.0"), run_id="run-3", expect_image_id=None)
+    assert str(shop.override) in shop("swap", back)["notice"]
+    assert "run-3" in shop.override.read_text() and "run-2" in shop.override.read_text()
+    running = shop.web()["Id"]
+    shop.up()
+    assert shop.web()["Id"] == running
+
+
+def test_a_digest_is_pinned_as_such(shop: Shop, registry: str) -> None:  # noqa: F811
+    digest = shop.pushed("web:1.0.0", f"{registry}/web:1")
+    target = {"image": f"{registry}/web:1", "image_id": shop.ids["web:1.0.0"], "digest": digest}
+    assert shop("swap", shop.plan(target=target))["state"] == "restored"
+    assert f'image: "{digest}"' in shop.override.read_text()
+    restored = shop.web()["Id"]
+    shop.up()
+    assert shop.web()["Id"] == restored
+    shop.compose("pull", "web")
+    shop.up("--force-recreate")
+    assert shop.runs("web:1.0.0")
+
+
 def test_check_mode_and_prepare_write_no_pin(shop: Shop) -> None:
     assert shop("swap", _ansible_check_mode=True)["state"] == "planned"
     assert shop("prepare")["state"] == "planned"
-    assert not shop.override.exists()
+    assert not shop.override.exists() and not shop.leftovers()
     shop("discard")
     assert [path.name for path in shop.folder.iterdir()] == ["compose.yml"]
     assert shop.runs("web:1.1.0")
@@ -416,3 +462,29 @@ def test_an_undo_killed_at_the_pin_itself_is_finished_by_the_next_run(shop: Shop
     rerun(shop, plan)
     assert not shop.override.exists()
     settled(shop, "web:1.1.0")
+
+
+@pytest.mark.parametrize("pin", [True, False], ids=["to be pinned", "not to be pinned"])
+def test_an_up_while_a_rollback_is_prepared_does_no_harm(shop: Shop, pin: bool) -> None:
+    if not pin:
+        (shop.folder / "compose.override.yml").write_text("services: {web: {environment: {MINE: 'yes'}}}")
+        shop.up()
+    before = shop.web()["Id"]
+    assert shop("prepare")["state"] == "planned"
+    shop.up()
+    assert shop.web()["Id"] == before and shop.runs("web:1.1.0")
+    assert shop("swap")["state"] == "restored"
+    settled(shop, "web:1.0.0")
+
+
+@pytest.mark.parametrize("pin", [True, False], ids=["to be pinned", "not to be pinned"])
+def test_a_deploy_while_a_rollback_is_prepared_wins(shop: Shop, pin: bool) -> None:
+    if not pin:
+        (shop.folder / "compose.override.yml").write_text("services: {web: {environment: {MINE: 'yes'}}}")
+        shop.up()
+    assert shop("prepare")["state"] == "planned"
+    shop.says("web:moves")
+    shop.up()
+    assert shop("swap")["kind"] == "mismatch"
+    shop("discard")
+    settled(shop, "web:moves")

@@ -121,6 +121,14 @@ def test_a_host_that_cannot_be_prepared_is_left_alone_and_stops_no_other(play: P
     assert play.images() == {"a": OLD, "b": NEW, "c": NEW}
 
 
+def test_when_all_are_to_be_on_one_image_a_host_that_cannot_be_prepared_stops_all(play: Play) -> None:
+    play.deploy("abc")
+    gone = {"target": {"image": "web:0.1", "image_id": f"sha256:{'ab' * 32}"}}
+    ran = play("restore", play.plans("abc", b=gone), guard_batches=[1, 2], guard_on_batch_failure="revert")
+    assert "is not on this host any more" in ran.stdout
+    assert play.images() == {"a": OLD, "b": OLD, "c": OLD}
+
+
 @pytest.mark.parametrize(
     ("policy", "expected"),
     [("stop", {"a": OLD, "b": OLD, "c": OLD}), ("continue", {"a": OLD, "b": NEW, "c": NEW})],
@@ -131,6 +139,13 @@ def test_a_batch_that_failed(play: Play, policy: str, expected: dict[str, str]) 
     ran = play("restore", plans, guard_batches=[1, 2], guard_on_batch_failure=policy)
     assert '"state": "reverted"' in ran.stdout
     assert play.images() == expected
+
+
+def test_what_is_put_back_need_not_be_healthy_only_run(restore: Restore) -> None:
+    restore.engine.docker("run", "-d", "--name", "web", "web:1.1.0")
+    plan = restore.plan(target=restore.target("web:unhealthy"), health_timeout_s=2)
+    assert restore("swap", plan)["state"] == "reverted"
+    assert restore("swap", {**plan, "wait_healthy": False})["state"] == "restored"
 
 
 def test_the_rest_of_a_batch_is_finished_when_one_of_it_fails(play: Play) -> None:

@@ -11,6 +11,8 @@ import pytest
 
 from .conftest import Restore
 
+ON_EVERY_ENGINE = True
+
 
 def test_the_target_runs_under_the_same_name_afterwards(restore: Restore) -> None:
     before = restore.deploy("-p", "127.0.0.1::80")

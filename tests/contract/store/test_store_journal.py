@@ -57,6 +57,16 @@ def test_an_ended_rollback_is_no_longer_unfinished(store: Store) -> None:
     assert [each.id for each in store.unfinished()] == ["r2"]
 
 
+def test_a_rollback_that_was_taken_back_ends_as_reverted(store: Store) -> None:
+    store.begin_rollback(rollback(), plan(), "k")
+    store.set_phase("r1", Phase.REVERTING)
+    store.end_rollback("r1", RollbackOutcome.FAILED, verified=False, reason="", ended_at=later(1), phase=Phase.REVERTED)
+    found = store.rollback("r1")
+    assert found is not None
+    assert (found.phase, found.outcome) == (Phase.REVERTED, RollbackOutcome.FAILED)
+    assert store.unfinished() == ()
+
+
 def test_a_rollback_does_not_end_as_unfinished(store: Store) -> None:
     store.begin_rollback(rollback(), plan(), "k")
     with pytest.raises(ValueError, match="unfinished"):

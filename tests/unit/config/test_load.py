@@ -153,7 +153,6 @@ ERRORS = [
         "services[0].rollback.scope",
         "a Swarm service is rolled back as a whole",
     ),
-    (one(service="rollback: {on_batch_failure: revert}"), 3, "services[0].rollback.on_batch_failure", "not supported"),
     (one(service="rollback: {batches: [2, 1]}"), 3, "services[0].rollback.batches", "that grow"),
     (one(service="rollback: {batches: []}"), 3, "services[0].rollback.batches", "got an empty list"),
     (one(service="rollback: {playbook: container}"), 3, "services[0].rollback.playbook", "name@version"),

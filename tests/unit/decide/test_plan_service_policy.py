@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from guard.decide.outcome import outcome_of
 from guard.decide.plan import resolve_batches
 from guard.decide.policy import RULES, PolicyFacts, ask_all, vetoes
-from guard.decide.recover import left_to_do, observed
+from guard.decide.recover import left_to_do, observed, still_restored
 from guard.decide.service import failing_hosts, has_failed, state_of
 from guard.decide.thresholds import TargetStatus
 from guard.model import (
@@ -33,6 +33,7 @@ from guard.model import (
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 OLD, NEW, OTHER = (Image(f"web:1.{n}.0", f"sha256:{n:064x}") for n in (0, 1, 2))
 PLAN = HostPlan("web1", "web", NEW, OLD, "release")
+STAYS = HostPlan("web2", "web", OLD, OLD, "not the bad release")  # in the middle of a rolling deploy
 FACTS = PolicyFacts("web", NOW, Trigger.THRESHOLD, plans={"web1": PLAN})
 
 
@@ -114,6 +115,7 @@ HOLD = Hold("web", "migration", "ann", NOW, NOW + timedelta(hours=2))
         ({"last_automatic_at": NOW - timedelta(seconds=600)}, []),
         ({"last_restored": {"web1": NEW.image_id}}, ["loop"]),
         ({"last_restored": {"web1": OLD.image_id}}, []),
+        ({"last_restored": {"web2": OLD.image_id}, "plans": {"web1": PLAN, "web2": STAYS}}, []),
         ({"failed_dependencies": ("warehouse",)}, ["dependency"]),
         ({"critical_services": 4, "critical_failing": 3}, ["mass_failure"]),
         ({"critical_services": 2, "critical_failing": 2}, []),
@@ -197,3 +199,11 @@ def test_a_host_that_is_still_out_of_reach_is_not_given_up_for_want_of_a_target(
 def test_what_is_left_is_what_is_planned_or_out_of_reach() -> None:
     results = {state.value: result(state) for state in HostState}
     assert left_to_do(results) == ("unreachable", "planned")
+    assert left_to_do(results, again=True) == ("restored", "unreachable", "planned")
+
+
+def test_a_host_restored_before_a_crash_stays_so_when_the_resumed_run_finds_nothing_to_do() -> None:
+    before, unchanged = result(HostState.RESTORED), replace(result(HostState.UNCHANGED), from_=OLD)
+    assert still_restored(before, unchanged) is before
+    assert still_restored(None, unchanged) is unchanged
+    assert still_restored(before, result(HostState.FAILED)).state is HostState.FAILED

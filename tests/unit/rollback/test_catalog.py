@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -169,15 +167,12 @@ def test_a_plan_finds_the_very_version_it_was_made_with(shipped: Path) -> None:
         catalog.exactly(PlaybookRef(reference.name, reference.version, "sha256:" + "0" * 64))
 
 
-def test_the_command_prints_and_writes_a_digest(shipped: Path) -> None:
-    folder = shipped / "container" / "2.0.0"
-    (folder / "restore.yml").write_text("changed")
-    command = [sys.executable, "-m", "guard.rollback.catalog", "digest", str(folder)]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    with pytest.raises(PlaybookError, match=printed):
-        load(folder)
-    assert subprocess.run([*command, "--write"], capture_output=True, text=True, check=True).stdout.strip() == printed
-    assert load(folder).reference.digest == printed
+def test_a_name_alone_is_its_newest_version(shipped: Path, tmp_path: Path) -> None:
+    assert Catalog(shipped=shipped).newest("container").reference.version == "2.0.0"
+    install(tmp_path / "mine", "container", "1.1.0")
+    assert Catalog([tmp_path / "mine"], shipped).newest("container").reference.version == "1.1.0"
+    with pytest.raises(PlaybookError, match="not installed"):
+        Catalog(shipped=shipped).newest("compose")
 
 
 def test_guards_own_playbooks_are_found_in_a_source_checkout() -> None:

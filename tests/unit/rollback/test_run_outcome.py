@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
 from guard.model import HostState
-from guard.rollback.outcome import Ending, Event, EventKind, begin, conclude, fold
+from guard.rollback.outcome import Ending, Event, EventKind, begin, conclude, fold, module_result
+from guard.rollback.record import RunResult, read_result, result_document
 
 OLD, NEW, OTHER = "sha256:old", "sha256:new", "sha256:other"
 START, OK, FAILED, UNREACHABLE, SKIPPED = EventKind
@@ -66,6 +69,12 @@ FINISHED = [
         [failed({"msg": "x"}, ignored=True), ok(said("restored"))],
         "restored",
         None,
+    ),
+    (
+        "a later task failed after an undo",
+        [failed(said("reverted", error="it exited")), failed({"msg": "hook"}, task="hook")],
+        "failed",
+        "reverted (it exited), and then task 'hook' failed: hook",
     ),
     (
         "a later task failed",
@@ -142,3 +151,12 @@ def test_no_cut_of_a_good_runs_events_makes_a_host_good_before_its_own_word() ->
 def test_an_endless_error_is_cut() -> None:
     result = conclude(fold(begin(["a"]), failed({"msg": "x" * 10_000}), {}), Ending.FINISHED)["a"]
     assert len(result.error or "") <= 600
+
+
+def test_a_notice_of_the_module_is_kept_in_the_written_result_too(tmp_path: Path) -> None:
+    said = {"state": "restored", "from": {"image": "a", "image_id": "1"}, "to": {"image": "b", "image_id": "2"}}
+    result = module_result("a", {**said, "notice": "a file pins it"})
+    assert result is not None
+    assert result.notice == "a file pins it"
+    document = result_document(RunResult(tmp_path, Ending.FINISHED, 0, {"a": result}), {})
+    assert read_result(tmp_path, json.dumps(document)).hosts == {"a": result}

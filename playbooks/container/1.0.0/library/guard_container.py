@@ -142,6 +142,7 @@ OPTIONAL = {
     "stable_s": (number(float, 0, 3600), 1.0),
     "stop_timeout_s": (number(int, 0, 86400), None),
     "force": (flag, False),
+    "wait_healthy": (flag, True),
 }
 REQUIRED = {
     "snapshot": ALWAYS,
@@ -211,6 +212,7 @@ class Engine:
         self.socket = self.reader = None
         self.version = None
         self.api = ""
+        self.podman = False
 
     def negotiate(self):
         """Agree on the newest version both sides know (a newer one shows, and so keeps, more of a configuration)."""
@@ -224,6 +226,7 @@ class Engine:
                 ),
             )
         self.version = min(theirs, API_NEWEST)
+        self.podman = "libpod-api-version" in headers
         self.api = "/v{}.{}".format(*self.version)
 
     def close(self):
@@ -392,8 +395,14 @@ class Engine:
 
     def passes(self, container_id, command):
         """Run a health check's command in the container once, as the engine would: did it end with 0?"""
-        made = self.call("POST", path("containers", container_id, "exec"), {"Cmd": command})
-        self.call("POST", path("exec", made["Id"], "start"), {"Detach": True})
+        if self.podman:  # never says that a detached command has ended, but runs a check when it is asked to
+            where = "/v4.0.0/libpod" + path("containers", container_id, "healthcheck")
+            return json.loads(self.exchange("GET", where)[2]).get("Status") == "healthy"
+        try:
+            made = self.call("POST", path("containers", container_id, "exec"), {"Cmd": command})
+            self.call("POST", path("exec", made["Id"], "start"), {"Detach": True})
+        except EngineError:  # the container has ended, or has no such program: the next look at it will tell
+            return False
         until = time.monotonic() + 5
         while time.monotonic() < until:
             seen = self.call("GET", path("exec", made["Id"], "json"))
@@ -703,8 +712,7 @@ def replacement(old, old_image, reference, api):
     for key in IMAGE_SUPPLIED:
         if config.get(key) and config[key] != image.get(key):
             body[key] = config[key]
-    from_image = set(image.get("Env") or ())
-    body["Env"] = [entry for entry in config.get("Env") or () if entry not in from_image]
+    body["Env"] = own_variables(config.get("Env") or [], image.get("Env") or [])
     image_labels = image.get("Labels") or {}
     body["Labels"] = {
         key: value for key, value in (config.get("Labels") or {}).items() if image_labels.get(key) != value
@@ -728,16 +736,31 @@ def replacement(old, old_image, reference, api):
     else:
         body.pop("Domainname", None)
     body["HostConfig"] = host
-    first, others, leave = networks(old, mode)
+    first, others, leave = (None, {}, []) if config.get("NetworkDisabled") else networks(old, mode, api)
     if config.get("MacAddress"):
         if api < (1, 44) or mode in ("host", "none"):
             body["MacAddress"] = config["MacAddress"]
         else:
             first = first or {"bridge" if mode == "default" else mode: {}}
             next(iter(first.values()))["MacAddress"] = config["MacAddress"]
+    if api >= (1, 44) and others and not leave:  # all at once: a MAC address is taken over at creation only
+        first, others = dict(first or {"bridge": {}}, **others), {}
     if first:
         body["NetworkingConfig"] = {"EndpointsConfig": first}
     return body, others, leave
+
+
+def own_variables(seen, image):
+    """The variables of ``seen`` that the user set, in their order.
+
+    The engine puts the user's first and then adds, in their order, those of the image that the user did not set. So
+    the shortest beginning that leaves exactly these is the user's, values equal to the image's included.
+    """
+    for end in range(len(seen) + 1):
+        mine = {entry.partition("=")[0] for entry in seen[:end]}
+        if seen[end:] == [entry for entry in image if entry.partition("=")[0] not in mine]:
+            return seen[:end]
+    return [entry for entry in seen if entry not in image]
 
 
 def command(config, image):
@@ -782,8 +805,12 @@ def link_argument(link):
     return "{}:{}".format(child.lstrip("/"), alias.rsplit("/", 1)[-1])
 
 
-def networks(old, mode):
-    """(the network to create with, {the others}, [networks to leave]) with what the user set on each endpoint."""
+def networks(old, mode, api):
+    """(the network to create with, {the others}, [networks to leave]) with what the user set on each endpoint.
+
+    Engines do not say who chose the MAC address in a further network. From API 1.44 on, where one can be set there, it
+    is kept, unless it is made from the IPv4 address as the engine itself does.
+    """
     if mode in ("host", "none") or mode.startswith("container:"):
         return None, {}, []
     attached = (old.get("NetworkSettings") or {}).get("Networks") or {}
@@ -799,8 +826,27 @@ def networks(old, mode):
     if first is None:
         return None, wanted, ["bridge" if mode == "default" else mode]
     others = {name: kept for name, kept in wanted.items() if name != first}
+    for name, kept in others.items():
+        mac = attached[name].get("MacAddress")
+        made = "02:42:" + ":".join("%02x" % int(part) for part in (attached[name].get("IPAddress") or "0").split("."))
+        if api >= (1, 44) and mac and mac != made:
+            kept["MacAddress"] = mac
     plain_bridge = mode in ("default", "bridge") and not wanted[first]
     return (None if plain_bridge else {first: wanted[first]}), others, []
+
+
+def without_gone_network(body, others):
+    """The same as ``replacement`` gives, for a container whose first network is gone: another one is the first."""
+    first = next(iter(others), None)
+    body = dict(body, HostConfig=dict(body["HostConfig"], NetworkMode=first or "none"))
+    if first:
+        body["NetworkingConfig"] = {"EndpointsConfig": {first: others[first]}}
+    return body, {name: kept for name, kept in others.items() if name != first}, []
+
+
+def is_id(reference):
+    """An image ID, whole or shortened: it would also pass for a name with a tag."""
+    return bool(re.match(r"(sha256:)?[0-9a-f]{12,64}\Z", reference))
 
 
 def repository(container, image):
@@ -809,7 +855,7 @@ def repository(container, image):
         [container["Config"].get("Image") or ""] + (image.get("RepoTags") or []) + (image.get("RepoDigests") or [])
     ):
         found = REFERENCE.match(reference)
-        if found and not re.match(r"(sha256:)?[0-9a-f]{12,64}\Z", reference) and "<none>" not in reference:
+        if found and not is_id(reference) and "<none>" not in reference:
             return found.group(1)
     return "guard/" + (re.sub(r"[^a-z0-9]+", "-", container["Name"].lower()).strip("-") or "container")
 
@@ -817,7 +863,7 @@ def repository(container, image):
 def described(container, image):
     """{image, image_id}: the reference a container was created from, readable where possible, and the truth."""
     reference = container["Config"].get("Image") or ""
-    if re.match(r"(sha256:)?[0-9a-f]{12,64}\Z", reference) and (image or {}).get("RepoTags"):
+    if is_id(reference) and (image or {}).get("RepoTags"):
         reference = image["RepoTags"][0]
     return {"image": reference, "image_id": container["Image"]}
 
@@ -858,6 +904,189 @@ def health_command(config):
 
 def fingerprint(value):
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+# ---------------------------------------------------------------------------------------------------------- hazards.py
+
+def refuse_hazards(engine, old):
+    """Problem("hazard") when ``old`` could not be started again if it had to be put back, or others depend on it.
+
+    (Whoever replaces the container by hand has the same trouble, but afterwards.)
+    """
+    found = list(cut_off(engine, old))
+    if old["State"]["Running"]:
+        found += list(no_way_back(engine, old))
+    if found:
+        why = "; ".join(found)
+        raise Problem("hazard", f"nothing was touched: {why}. --force goes on all the same")
+
+
+def no_way_back(engine, old):
+    """Why the engine would refuse to start ``old`` once it was stopped, although it runs now."""
+    host = old["HostConfig"]
+    for setting in ("NetworkMode", "PidMode", "IpcMode"):
+        kind, _, other = (host.get(setting) or "").partition(":")
+        if kind == "container":
+            seen = engine.get("containers", other, "json")
+            if not seen or not seen["State"]["Running"]:
+                yield f"it shares the {setting[:-4].lower()} namespace of container {other[:12]}, which does not run"
+    for mount in old.get("Mounts") or ():
+        # Engines make a missing folder anew when they start a container, in the place of a missing file, too. What was
+        # mounted is still seen from inside; where that cannot be looked at, the source is not on this host either.
+        source, inside = mount.get("Source") or "", "/proc/{}/root{}".format(old["State"]["Pid"], mount["Destination"])
+        missing = mount.get("Type") == "bind" and not os.path.lexists(source)
+        if missing and os.path.exists(inside) and not os.path.isdir(inside):
+            yield f"{source}, which is mounted at {mount['Destination']}, is gone from this host: put it back first"
+    mode, attached = host.get("NetworkMode") or "default", old["NetworkSettings"].get("Networks") or {}
+    known = mode in ("default", "bridge", "host", "none") or mode.startswith("container:") or mode in attached
+    if engine.version >= (1, 44) and not known and engine.get("networks", mode) is None:
+        yield f"the network {mode}, which it was made with, is gone, and this engine starts no container without it"
+
+
+def cut_off(engine, old):
+    """Who lives in the network namespace of ``old``, and would be left without a network."""
+    shared = "container:" + old["Id"]
+    for other in engine.call("GET", path("containers", "json", all=True)):
+        if (other.get("HostConfig") or {}).get("NetworkMode") in (shared, "container:" + old["Name"][1:]):
+            name = other["Names"][0].lstrip("/")
+            yield f"container {name} lives in its network ({shared[:22]}) and would be left without: recreate it, too"
+
+
+# ----------------------------------------------------------------------------------------------------------- podman.py
+
+# Options of `podman run` that its answers (or the container's own OCI file) give back: those with a value, those without.
+GIVEN_BACK = (
+    "--add-host", "--cap-add", "--cap-drop", "--cidfile", "--cpu-period", "--cpu-quota", "--cpu-shares",
+    "--cpus", "--cpuset-cpus", "--cpuset-mems", "--detach-keys", "--device", "--dns", "--dns-opt",
+    "--dns-option", "--dns-search", "--entrypoint", "--env", "--env-file", "--expose", "--group-add",
+    "--health-cmd", "--health-interval", "--health-retries", "--health-start-period", "--health-timeout",
+    "--hostname", "--ipc", "--label", "--label-file", "--log-driver", "--log-opt", "--memory",
+    "--memory-reservation", "--memory-swap", "--name", "--net", "--network", "--network-alias",
+    "--oom-score-adj", "--pid", "--pids-limit", "--platform", "--publish", "--pull", "--restart", "--shm-size",
+    "--stop-signal", "--stop-timeout", "--sysctl", "--tmpfs", "--ulimit", "--user", "--uts", "--volume",
+    "--volumes-from", "--workdir", "-c", "-e", "-h", "-l", "-m", "-p", "-u", "-v", "-w",
+)  # fmt: skip
+GIVEN_BACK_FLAGS = (
+    "--detach", "--init", "--interactive", "--no-healthcheck", "--privileged", "--publish-all", "--quiet",
+    "--read-only", "--replace", "--rm", "--tls-verify", "--tty", "-P", "-d", "-i", "-q", "-t",
+)  # fmt: skip
+
+
+def recreated(engine, old, old_image, reference):
+    """``replacement`` for the engine at hand. Problem("podman") for what Podman does not give back."""
+    if not engine.podman:
+        return replacement(old, old_image, reference, engine.version)
+    seen = json.loads(engine.exchange("GET", "/v4.0.0/libpod" + path("containers", old["Id"], "json"))[2])
+    given = options(seen["Config"].get("CreateCommand") or [])
+    refuse(old, seen, given)
+    shaped, networks = docker_shape(old, seen, old_image, given)
+    body, _, _ = replacement(shaped, old_image, reference, engine.version)
+    if networks:
+        body["NetworkingConfig"] = {"EndpointsConfig": networks}
+    return body, {}, []
+
+
+def options(command):
+    """{option: [values]} of a `podman run` or `podman create` command line, up to the image."""
+    found, begun = {}, False
+    words = iter(command)
+    for word in words:
+        if not begun:
+            begun = word in ("run", "create")
+        elif not word.startswith("-"):
+            break
+        else:
+            if word[1] != "-" and len(word) > 2:  # -it, -p80:80
+                flags = [letter for letter in word[1:] if "-" + letter in GIVEN_BACK_FLAGS]
+                if len(flags) == len(word) - 1:
+                    found.update({"-" + letter: [] for letter in flags})
+                    continue
+                word = word[:2] + "=" + word[2:]
+            name, joined, value = word.partition("=")
+            takes = name not in GIVEN_BACK_FLAGS and not joined
+            found.setdefault(name, []).append(next(words, "") if takes else value)
+    return found
+
+
+def refuse(old, seen, given):
+    unit = (old["Config"].get("Labels") or {}).get("PODMAN_SYSTEMD_UNIT")
+    lost = sorted(set(given) - set(GIVEN_BACK + GIVEN_BACK_FLAGS) - {"--security-opt"})
+    lost += [f"--security-opt {value}" for value in given.get("--security-opt", ()) if value != "no-new-privileges"]
+    lost += [f"--network {value}" for key in ("--network", "--net") for value in given.get(key, ()) if ":" in value[1:]]
+    lost += [f"--health-interval {value}" for value in given.get("--health-interval", ()) if value == "disable"]
+    why = None
+    if unit:
+        why = f"it belongs to the systemd unit {unit}: systemd would not know the replacement; change the image there"
+    elif seen.get("Pod"):
+        why = f"it is part of pod {seen['Pod'][:12]}; containers of pods are not replaced"
+    elif lost:
+        why = f"it was made with {', '.join(lost)}, and Podman does not say so in a way that it could be made again"
+    if why:
+        raise Problem(
+            "podman", f"nothing was touched: container {old['Name'][1:]} cannot be replaced through Podman: {why}"
+        )
+
+
+def docker_shape(old, seen, image, given):
+    """(``old`` as Docker would describe it, its endpoints). ``seen`` is Podman's own description of it."""
+    shaped = json.loads(json.dumps(old))
+    config, host, of_image = shaped["Config"], shaped["HostConfig"], image.get("Config") or {}
+    from_image = of_image.get("Env") or []  # in no order that would tell whose they are
+    config["Env"] = [e for e in config["Env"] if e not in from_image and not made_by_podman(e, config, of_image)]
+    config["StopSignal"] = own_signal(config.get("StopSignal"), of_image.get("StopSignal"))
+    if config.get("WorkingDir") == "/":
+        config["WorkingDir"] = None
+    log = seen["HostConfig"].get("LogConfig") or {}
+    limits = {"max-size": log.get("Size"), "tag": log.get("Tag")}
+    host["LogConfig"] = {
+        "Type": log.get("Type") or "",
+        "Config": {key: value for key, value in limits.items() if value and value != "0B"},
+    }
+    host["Sysctls"] = sysctls(seen["OCIConfigPath"])
+    for limit in host.get("Ulimits") or ():
+        limit["Name"] = limit["Name"].replace("RLIMIT_", "").lower()
+    for device in host.get("Devices") or ():
+        device["CgroupPermissions"] = device["CgroupPermissions"] or "rwm"
+    if host.get("NanoCpus"):
+        host["CpuPeriod"] = host["CpuQuota"] = 0
+    if host.get("MemorySwappiness") == -1:
+        host["MemorySwappiness"] = None
+    host["Runtime"] = None
+    if "--init" in given or (seen["Config"].get("Annotations") or {}).get("io.podman.annotations.init") == "TRUE":
+        host["Init"] = True
+    networks = {}
+    attached = shaped["NetworkSettings"].get("Networks") or {}
+    for name, endpoint in attached.items():
+        networks[name] = {"Aliases": [alias for alias in endpoint.get("Aliases") or () if alias != old["Id"][:12]]}
+    if host["NetworkMode"] != "bridge":
+        networks = {}
+    shaped["NetworkSettings"]["Networks"] = {"bridge": {}}
+    return shaped, networks
+
+
+def made_by_podman(entry, config, image):
+    """Variables that Podman adds to what the user and the image say."""
+    name = entry.partition("=")[0]
+    own = {"TERM=xterm", "container=podman", "HOME=/", "HOME=/root", "HOSTNAME=" + (config.get("Hostname") or "")}
+    return entry in own or (name == "PATH" and not any(mine.startswith("PATH=") for mine in image.get("Env") or ()))
+
+
+def own_signal(number, image):
+    """The name of a stop signal (Podman gives its number), None when it is the image's or the default."""
+    if not str(number or "").isdigit():
+        return number
+    name = signal.Signals(int(number)).name
+    usual = str(image or "SIGTERM")
+    return None if usual in (name, name[3:], str(number)) else name
+
+
+def sysctls(oci_file):
+    """Kernel settings: Podman's answers lack them, the container's own file on this host has them."""
+    try:
+        with open(oci_file) as found:
+            return json.load(found)["linux"].get("sysctl") or {}
+    except OSError as error:
+        raise Problem("podman", f"nothing was touched: the container's own file cannot be read: {error}")
 
 
 # ------------------------------------------------------------------------------------------------------------ steps.py
@@ -919,6 +1148,8 @@ UNDO_STEPS = (STOP_NEW, PARK_NEW, RETURN_OLD, RELEASE_OLD, START_OLD, REMOVE_NEW
 class Swap(Work):
     """One host's work on one container, for one plan."""
 
+    images_only = False  # prepare makes images and tags ready, and leaves the replacement to the swap
+
     def __init__(self, engine, memory, plan, check_mode):
         Work.__init__(self, engine, memory, plan, check_mode)
         self.current = self.next = self.previous = self.spare = None
@@ -939,13 +1170,13 @@ class Swap(Work):
         if container is None:
             raise self.not_there()
         image = self.image_of(container)
+        body, others, leave = recreated(self.engine, container, image, "")
         repo = repository(container, image)
         pin = "{}:guard_{}".format(repo, container["Image"].split(":")[-1][:12])
         missing = pin not in (image.get("RepoTags") or [])
         if missing and not self.check_mode:
             self.engine.tag(container["Image"], *pin.rsplit(":", 1))
         digests = [digest for digest in image.get("RepoDigests") or () if digest.startswith(repo + "@")]
-        body, others, leave = replacement(container, image, "", self.engine.version)
         state = container["State"]
         now = described(container, image)
         return self.result(
@@ -1051,6 +1282,9 @@ class Swap(Work):
     def make_ready(self, old, old_image):
         """Image, backup tag, replacement (and the twin of a self-removing container). True when something was made."""
         target, facts = self.plan["target"], self.memory.facts
+        recreated(self.engine, old, old_image, "")  # refuses what cannot be made again
+        if not self.plan["force"]:
+            refuse_hazards(self.engine, old)
         if facts.get("phase") != "prepared":
             self.memory.begin(phase="prepared")
         elif facts.get("run_id") != self.plan["run_id"]:  # prepared by a run that never swapped: its names go
@@ -1059,6 +1293,8 @@ class Swap(Work):
         image = self.target_here()
         made = self.tag_backup(old, old_image)
         reference = self.readable(image, repository(old, old_image))
+        if self.images_only:
+            return made
         body, others, leave = self.wanted(old, old_image, reference)
         mark = fingerprint([old["Id"], body, others, leave])
         facts = self.memory.facts
@@ -1082,7 +1318,7 @@ class Swap(Work):
                 known if (known in (old_image.get("RepoTags") or ())) else f"{repository(old, old_image)}:{self.backup}"
             )
             body = dict(body, Image=same)
-            body.update(replacement(old, old_image, same, self.engine.version)[0])
+            body.update(recreated(self.engine, old, old_image, same)[0])
             self.spare = self.create(self.name + ".guard-spare", body, others, leave, old["Image"], SPARE)
         self.memory.note(
             mark=mark,
@@ -1097,7 +1333,7 @@ class Swap(Work):
 
     def wanted(self, old, old_image, reference):
         """The replacement (see ``replacement``): ``old``'s configuration on the target, which ``reference`` names."""
-        return replacement(old, old_image, reference, self.engine.version)
+        return recreated(self.engine, old, old_image, reference)
 
     def tag_backup(self, old, old_image):
         """Give the current image its backup tag; True when it had to be made."""
@@ -1114,7 +1350,7 @@ class Swap(Work):
         target = self.plan["target"]
         if target["image"] in (image.get("RepoTags") or []) + (image.get("RepoDigests") or []):
             return target["image"]
-        named = REFERENCE.match(target["image"])
+        named = None if is_id(target["image"]) else REFERENCE.match(target["image"])
         pin = "{}:guard_{}".format(named.group(1) if named else repo, target["image_id"].split(":")[-1][:12])
         if pin not in (image.get("RepoTags") or []):
             self.step(PIN, pinned=pin)
@@ -1124,6 +1360,8 @@ class Swap(Work):
     def create(self, name, body, others, leave, image_id, step):
         """Create a container, in all its networks, not started; its image is checked afterwards."""
         self.step(step)
+        if leave and self.engine.get("networks", leave[0]) is None:  # gone, so it cannot be left either
+            body, others, leave = without_gone_network(body, others)
         made = self.engine.call("POST", path("containers", "create", name=name), body)["Id"]
         if others or leave:
             self.step(CONNECT)
@@ -1284,7 +1522,8 @@ class Swap(Work):
                 self.trade_names(rename)
             old, new = self.previous, self.current
             bridges = published_bridges(self.engine, new)
-            if (old["HostConfig"].get("RestartPolicy") or {}).get("Name") not in (None, "", "no"):
+            keeps = (old["HostConfig"].get("RestartPolicy") or {}).get("Name") not in (None, "", "no")
+            if keeps and not self.engine.podman:  # which changes no policy, and has no daemon to act on it
                 self.step(HOLD_OLD)
                 self.set_policy(old, {"Name": "no", "MaximumRetryCount": 0})
             self.step(STOP_OLD)
@@ -1396,7 +1635,7 @@ class Swap(Work):
         while True:
             state = new["State"]
             now = time.monotonic()
-            health = (state.get("Health") or {}).get("Status", "none")
+            health = ((state.get("Health") or {}).get("Status") or "none") if self.plan["wait_healthy"] else "none"
             memory = ", out of memory" if state.get("OOMKilled") else ""
             if state.get("Restarting") or new["RestartCount"] > 0 or state["StartedAt"] != first:
                 code = f" (exit code {state['ExitCode']}{memory})" if state["ExitCode"] else ""  # 0 while it runs again
