@@ -2,7 +2,7 @@
 
 For every number of hosts one fleet, on which guard restores with each number of forks in turn. Told are the time from
 the decided plan to the last host, the longest and the middle downtime of a host by the module's own clock, and the
-peak memory of the control node. ``guard.rollback.workdir.default_forks`` is the rule that was read off this table.
+peak memory of the control node. ``guard.rollback.forks.default_forks`` is the rule that was read off this table.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bench.memory import Peak
 from bench.restore import SHARED_FROM
 from bench.ways import BAD, PORT, Ways
 from guard.demo.fleet import Fleet
-from guard.rollback.workdir import default_forks
+from guard.rollback.forks import default_forks
 
 MINUTES = 12.0
 

@@ -24,7 +24,7 @@ from bench.figures import Spread, Table, machine
 from bench.memory import Peak
 from bench.ways import BAD, GOOD, PORT, NotArmed, Took, Ways
 from guard.demo.fleet import Fleet
-from guard.rollback.workdir import default_forks
+from guard.rollback.forks import default_forks
 
 SHARED_FROM = 50  # hosts: so many engines of their own do not fit a small machine
 MINUTES = 20.0  # no further round is begun after so long

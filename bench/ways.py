@@ -17,7 +17,7 @@ from bench import community, image, playbooks
 from bench.memory import Peak
 from guard.demo.fleet import Fleet
 from guard.demo.host import Host
-from guard.rollback.workdir import default_forks
+from guard.rollback.forks import default_forks
 from playbooks.parts.engine import Engine
 
 GOOD, BAD = "web:1.0.0", "web:1.1.0"

@@ -43,6 +43,7 @@ from guard.errors import StateError, UsageError
 from guard.model import Host
 from guard.rollback import hooks
 from guard.rollback.catalog import Installed
+from guard.rollback.forks import default_forks
 from guard.rollback.redact import Redactor, secrets_in
 
 RUN, LOCK, PID, RESULT = "run.json", "lock", "pid", "result.json"
@@ -55,10 +56,6 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@%+-]{0,252}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LONGEST_TMP = 40  # a socket's path ends at 107 bytes: /tmp/guard-run-xxxxxxxx/ + 40 (%C) + 17 (ssh's own suffix)
-_FORKS_PER_CPU = 5
-_FORK_MB = 20.0  # a worker with its ssh processes, at their peak (PSS)
-_FORKS_PER_CPU = 5
-_FORK_MB = 20.0  # a worker with its ssh processes, at their peak (PSS)
 # Ansible sets these itself; an inventory dump may carry some of them along.
 _MAGIC = frozenset(
     {
@@ -148,29 +145,6 @@ def run_folder(state_dir: Path, rollback_id: str, run: str) -> Path:
         if not _NAME.fullmatch(name):
             raise UsageError(f"{name!r} cannot name a run", hint="letters, digits, - and _, at most 80")
     return state_dir / "runs" / rollback_id / run
-
-
-def default_forks(hosts: int, cpus: int | None = None, free_mb: float | None = None) -> int:
-    """How many hosts are worked on at a time: five for each processor, as far as half the free memory goes.
-
-    Measured by ``python -m bench forks`` (docs/benchmarks.md): fewer leave a processor waiting for hosts; more don't
-    shorten the whole, they only make every host's downtime longer and cost 20 MB each. Never more than hosts.
-    """
-    free = free_mb if free_mb is not None else _free_mb()
-    return max(1, min(hosts, _FORKS_PER_CPU * (cpus or len(os.sched_getaffinity(0))), int(free / 2 / _FORK_MB)))
-
-
-def _free_mb() -> float:
-    """What this machine, and the control group of a container, has left. What cannot be read is no limit."""
-    left = [1e9]
-    with suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        left.append(int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]) / 1024)
-    with suppress(OSError, ValueError):
-        group = Path("/sys/fs/cgroup")
-        used = int((group / "memory.current").read_text())
-        left.append((int((group / "memory.max").read_text()) - used) / 1024**2)  # "max" is no number: no limit
-    return max(0.0, min(left))
 
 
 def create(folder: Path) -> int:
