@@ -207,6 +207,14 @@ Unit = ContainerUnit | ComposeUnit | SwarmUnit
 
 
 @dataclass(frozen=True, slots=True)
+class HostMeans:
+    """What a host has to be changed with. None: it could not be found out."""
+
+    free_bytes: int | None = None  # on the file system that holds the engine's images
+    python: tuple[int, int] | None = None  # (0, 0) when there is none
+
+
+@dataclass(frozen=True, slots=True)
 class Host:
     """An inventory host: its name and its variables (plain data, never evaluated)."""
 

@@ -17,6 +17,7 @@ from guard.model import (
     Gate,
     Hold,
     Host,
+    HostMeans,
     HostResult,
     Lease,
     LocalImage,
@@ -71,6 +72,15 @@ class Engine(Protocol):
 
     async def logs(self, container: str, lines: int) -> str:
         """The last ``lines`` lines of a container's output, stdout and stderr together."""
+
+    async def pull_problem(self, digest: str) -> str | None:
+        """Why the engine could not pull ``repo@sha256:…`` from its registry right now; "" when it could.
+
+        None when that engine cannot be asked. The registry is asked by the engine itself, within the engine's time-out.
+        """
+
+    async def means(self) -> HostMeans:
+        """Room for images and the Python for playbooks, as far as the way to the engine lets them be seen."""
 
 
 class Engines(Protocol):

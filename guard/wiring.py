@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from guard.config.load import load
 from guard.config.schema import GuardConfig
-from guard.model import TargetKey
-from guard.ports import Engines, Inventory, Store
+from guard.model import Measurement, TargetKey
+from guard.ports import Engines, Inventory, Probe, Store
 from guard.service.events import Listener, nobody
 from guard.service.session import Bound, Session
 
@@ -68,20 +70,39 @@ def open_store(config: GuardConfig, state_dir: Path, *, read_only: bool = False)
     return open_(config.store, state_dir, read_only)
 
 
-def targets_of(bound: Bound, engines: Engines) -> list[ScheduledTarget]:
+class Masked:
+    """A probe whose answers are told and stored without the secrets of configuration and host variables."""
+
+    def __init__(self, probe: Probe, secrets: Collection[str]) -> None:
+        from guard.rollback.redact import Redactor
+
+        self._probe = probe
+        self._redactor = Redactor(secrets)
+
+    async def measure(self) -> Measurement:
+        found = await self._probe.measure()
+        evidence = {key: self._redactor.text(value) for key, value in found.evidence.items()}
+        return replace(found, reason=self._redactor.text(found.reason), evidence=evidence)
+
+
+def targets_of(bound: Bound, engines: Engines, known: Collection[str] = ()) -> list[ScheduledTarget]:
     """Every check of a service on every host it is for, as something the schedule can run."""
     from guard.checks.registry import build
     from guard.config.checks import DockerCheck
+    from guard.rollback.redact import secrets_in
     from guard.schedule import ScheduledTarget
 
     found = []
+    names = {bound.name, str(bound.config.unit), bound.config.hosts}  # a report without them says nothing
+    known = [text for text in known if text not in names]
     for check in bound.config.checks:
         one_for_all = bound.swarm and isinstance(check, DockerCheck) and check.container is None
         for host in bound.hosts if check.per_host and not one_for_all else (None,):
             key = TargetKey(bound.name, check.name, host.name if host is not None else "")
             around = host if host is not None else bound.hosts[0] if bound.local or one_for_all else None
             unit = bound.unit_on(around) if around is not None else bound.config.unit
-            probe = build(check, host, engines, unit, bound.hosts if one_for_all and not bound.local else ())
+            bare = build(check, host, engines, unit, bound.hosts if one_for_all and not bound.local else ())
+            probe = Masked(bare, [*known, *(secrets_in(host.variables) if host else ())])
             found.append(ScheduledTarget(key, probe, check.interval, check.timeout, check.thresholds))
     return found
 
@@ -117,7 +138,7 @@ async def open_session(
                 clock=SystemClock(),
                 log=log,
                 holder=this_process(),
-                build_targets=targets_of,
+                build_targets=partial(targets_of, known=config.secrets),
                 environ=environ,
                 tell=tell or nobody,
             )

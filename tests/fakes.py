@@ -10,7 +10,17 @@ from typing import Any, TypeVar
 
 from guard.decide import reference
 from guard.errors import EngineError
-from guard.model import ContainerFacts, ContainerUnit, Host, Image, LocalImage, Measurement, State, Unit
+from guard.model import (
+    ContainerFacts,
+    ContainerUnit,
+    Host,
+    HostMeans,
+    Image,
+    LocalImage,
+    Measurement,
+    State,
+    Unit,
+)
 from guard.ports import Engine
 
 T = TypeVar("T")
@@ -43,6 +53,16 @@ class FakeEngine:
         self.stock: list[LocalImage] = []
         self.output: dict[str, list[str]] = {}
         self.problem: EngineError | None = None
+        self.pull_problems: dict[str, str | None] = {}
+        self.has = HostMeans(1 << 40, (3, 11))
+
+    async def pull_problem(self, digest: str) -> str | None:
+        self._check()
+        return self.pull_problems.get(digest, f"the registry has no {digest}")
+
+    async def means(self) -> HostMeans:
+        self._check()
+        return self.has
 
     async def container(self, name: str, *, timeout_s: float | None = None) -> ContainerFacts | None:
         self._check()

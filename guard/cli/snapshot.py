@@ -41,12 +41,14 @@ def snapshot(options: Options, services: tuple[str, ...]) -> int:
                     "name": taken.service,
                     "state": taken.state.value,
                     "release": release_document(taken.release),
+                    "rejected_before": list(taken.rejected_before),
                     **document({taken.service: taken.ready}),
                 }
             )
             told = taken.release.id if taken.release else "nothing runs, so nothing was recorded"
             verdict = "ready to be rolled back to" if taken.proven else "NOT READY"
             lines.append(f"snapshot of {taken.service}: {told}; {taken.state.value}; {verdict}")
+            lines.extend(f"  {image} was rejected before: it is never a target" for image in taken.rejected_before)
             rows = [
                 [name, "ready" if host.ready else "NOT READY", "; ".join(host.problems) or image_text(host.to)]
                 for name, host in sorted(taken.ready.items())

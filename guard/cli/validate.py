@@ -37,7 +37,7 @@ def validate(options: Options) -> None:
                     for template in check.templates() if check.per_host else ():
                         render(template, host, what=f"service {service.name}: check {check.name}")
             playbooks.resolve(service.rollback.playbook)
-            read_hooks({"before": service.rollback.hooks.before, "after": service.rollback.hooks.after})
+            read_hooks(service.name, {"before": service.rollback.hooks.before, "after": service.rollback.hooks.after})
         except GuardError as error:
             problems.append(str(error))
         services.append(

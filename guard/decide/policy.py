@@ -69,6 +69,8 @@ def _min_gap(facts: PolicyFacts) -> tuple[bool, str]:
     if not facts.automatic or facts.last_automatic_at is None:
         return True, "no automatic rollback before"
     gap = facts.now - facts.last_automatic_at
+    if gap < timedelta(0):
+        return True, "the last automatic rollback ended in what is the future now: the clock was set back"
     if gap >= timedelta(seconds=facts.min_gap_s):
         return True, f"the last automatic rollback ended {gap.total_seconds():.0f} s ago"
     return False, (

@@ -41,18 +41,23 @@ def observed(plan: HostPlan, facts: HostFacts, known: HostResult | None) -> Host
     return result(HostState.PLANNED)
 
 
+def credited(plan: Plan, result: HostResult) -> HostResult:
+    """A result of a later run of one rollback. A host that was to change and now runs its target was restored by it,
+    whichever of its runs did that.
+    """
+    wanted = plan.hosts[result.host]
+    changed = wanted.from_ is not None and wanted.to is not None and wanted.from_.image_id != wanted.to.image_id
+    if not changed or result.state not in (HostState.RESTORED, HostState.UNCHANGED):
+        return result
+    tag = result.backup_tag or plan.backup_tag
+    return replace(result, state=HostState.RESTORED, from_=wanted.from_, backup_tag=tag)
+
+
 def left_to_do(results: Mapping[str, HostResult], again: bool = False) -> tuple[str, ...]:
     """Hosts that a resumed run has to touch, in order. An unreachable host is tried again. ``again``: also those that
     are restored, for a hook after the swap may not have run."""
     left = (HostState.PLANNED, HostState.UNREACHABLE, *((HostState.RESTORED,) if again else ()))
     return tuple(host for host, r in results.items() if r.state in left)
-
-
-def still_restored(before: HostResult | None, now: HostResult) -> HostResult:
-    """A host that was restored before the crash stays so on record, although the resumed run found nothing to swap."""
-    if before is not None and before.state is HostState.RESTORED and now.state is HostState.UNCHANGED:
-        return before
-    return now
 
 
 def narrowed(plan: Plan, hosts: tuple[str, ...]) -> Plan:

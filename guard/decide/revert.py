@@ -39,22 +39,30 @@ def hosts_to_change(plan: Plan) -> tuple[str, ...]:
     return tuple(host for batch in plan.batches for host in batch)
 
 
-def inverse(plan: Plan, facts: Mapping[str, HostFacts], known: Mapping[str, HostResult], backup_tag: str) -> Plan:
+def inverse(
+    plan: Plan,
+    facts: Mapping[str, HostFacts],
+    known: Mapping[str, HostResult],
+    backup_tag: str,
+    *,
+    again: bool = False,
+) -> Plan:
     """The plan that puts back what is not as it was: one batch, each host on its own. ``backup_tag`` must be another
-    than the plan's, for it will name another image."""
+    than the plan's, for it will name another image. ``again``: also hosts that are as they were, for their hooks: a run
+    that was cut off may have left one of them drained."""
     hosts = {
         name: HostPlan(name, one.container, one.to, one.from_, "revert")
         for name, one in _changing(plan).items()
-        if name in facts and _is_off(one, facts[name], known.get(name))
+        if name in facts and _is_off(one, facts[name], known.get(name), again)
     }
     return Plan(plan.service, plan.playbook, backup_tag, (tuple(hosts),) if hosts else (), hosts, "continue")
 
 
 def untouched(
-    plan: Plan, facts: Mapping[str, HostFacts], known: Mapping[str, HostResult], why: str
+    plan: Plan, facts: Mapping[str, HostFacts], known: Mapping[str, HostResult], why: str, *, again: bool = False
 ) -> dict[str, HostResult]:
     """How the hosts stand that nothing has to be put back on (those of ``inverse`` are left out)."""
-    off = inverse(plan, facts, known, plan.backup_tag).hosts
+    off = inverse(plan, facts, known, plan.backup_tag, again=again).hosts
     results = dict(known)
     for name, one in _changing(plan).items():
         if name not in off:
@@ -68,6 +76,8 @@ def put_back(plan: HostPlan, known: HostResult | None, result: HostResult, why: 
     told = known or HostResult(plan.host, HostState.PLANNED)
     times = [t for t in (told.downtime_s, result.downtime_s) if t is not None]
     told = replace(told, from_=plan.from_, to=plan.to, downtime_s=sum(times) if times else None)
+    if result.state is HostState.UNCHANGED and told.state in (HostState.PLANNED, HostState.SKIPPED):
+        return replace(told, state=HostState.SKIPPED, error=told.error or f"not touched: {why}")
     if result.state in (HostState.RESTORED, HostState.UNCHANGED) or (
         result.state is HostState.REVERTED and _id(result.from_) == _id(plan.from_)
     ):
@@ -91,14 +101,14 @@ def _changing(plan: Plan) -> dict[str, HostPlan]:
     }
 
 
-def _is_off(plan: HostPlan, facts: HostFacts, known: HostResult | None) -> bool:
+def _is_off(plan: HostPlan, facts: HostFacts, known: HostResult | None, again: bool) -> bool:
     """Whether the host is on its later image, or between the two."""
     if facts.problem:
         return False
     if facts.running is None:
         return True
     image_id, status = facts.running.image.image_id, facts.running.status
-    if image_id == _id(plan.to):
+    if image_id == _id(plan.to) or (again and image_id == _id(plan.from_)):
         return True
     skipped = known is not None and known.state is HostState.SKIPPED
     return image_id == _id(plan.from_) and status in _STOPPED and not skipped

@@ -58,8 +58,9 @@ def bad_images(hosts: Sequence[HostFacts], failing: frozenset[str], releases: Se
     """The image IDs a rollback is to replace.
 
     ``failing``: the hosts whose own targets failed; empty when only a check without a host failed, or when an
-    operator asks. Then the bad image is the one that came last: not on record at all, else recorded last. A host
-    that still runs what ran before is not touched by mistake in the middle of a rolling deploy.
+    operator asks. Then the bad image is one that was rejected before, else the one that came last: not on record at
+    all, else recorded last. A host that still runs what ran before is not touched by mistake in the middle of a
+    rolling deploy.
     """
     running = {f.host: f.running.image.image_id for f in hosts if f.running is not None}
     named = frozenset(image_id for host, image_id in running.items() if host in failing)
@@ -68,6 +69,9 @@ def bad_images(hosts: Sequence[HostFacts], failing: frozenset[str], releases: Se
     distinct = frozenset(running.values())
     if len(distinct) <= 1:
         return distinct
+    rejected = rejected_ids(releases) & distinct  # left over by a rollback that did not come to all hosts
+    if rejected and rejected != distinct:
+        return rejected
     first_seen = _first_seen(releases)
     unrecorded = distinct - first_seen.keys()
     if unrecorded and unrecorded != distinct:

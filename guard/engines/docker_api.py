@@ -21,11 +21,13 @@ from guard.decide import reference
 from guard.engines import compose, swarm
 from guard.engines.bare_http import BareTransport
 from guard.engines.wire import Wire
-from guard.errors import EngineError, EngineUnreachable
-from guard.model import ComposeUnit, ContainerFacts, ContainerUnit, Image, LocalImage, SwarmUnit, Unit
+from guard.errors import EngineDown, EngineError, EngineUnreachable
+from guard.model import ComposeUnit, ContainerFacts, ContainerUnit, HostMeans, Image, LocalImage, SwarmUnit, Unit
 
 DEFAULT_TIMEOUT_S = 10.0
 _BODY_LIMIT = 32 * 1024 * 1024
+_SECRET_NAME = re.compile(r"pass|pwd|secret|token|key|credential|dsn|auth", re.IGNORECASE)
+_SHORTEST_SECRET = 4
 _EXCERPT = 500  # characters of a health check's output
 _DIAGNOSIS_S = 1.0  # at most; kept back from a call's time to find out why nobody answers
 _CONTAINER = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
@@ -54,6 +56,9 @@ class Way(Protocol):
 
     async def diagnose(self, symptom: Symptom) -> EngineError:
         """The way was open, but no answer came: whose fault is it? EngineDown or EngineUnreachable."""
+
+    async def means(self, folder: str) -> HostMeans:
+        """Free space at ``folder`` on the engine's host, and the Python there."""
 
 
 class DockerEngine:
@@ -152,6 +157,27 @@ class DockerEngine:
         has_terminal = _inner(self._mapping(inspected), "Config").get("Tty") is True
         return (body if has_terminal else _demultiplexed(body)).decode(errors="replace")
 
+    async def pull_problem(self, digest: str) -> str | None:
+        if "@" not in digest or not _is_reference(digest):
+            return f"{digest} is no digest to pull by"
+        try:
+            body = await self._get(f"/distribution/{quote(digest, safe='/:@')}/json")
+            if body is None and await self._get("/libpod/_ping") is not None:
+                return None  # Podman does not ask registries for others
+        except (EngineUnreachable, EngineDown):
+            return f"no answer about {digest} from its registry within {self._timeout_s:g} s"
+        except EngineError as error:
+            return f"{digest} cannot be pulled: {error.message.partition(' answered ')[2] or error.message}"
+        return "" if body is not None else f"the registry has no {digest}"
+
+    async def means(self) -> HostMeans:
+        info = self._mapping(await self._get("/info") or b"{}")
+        folder = _text(info, "DockerRootDir")
+        if not folder.startswith("/"):
+            return HostMeans()
+        async with asyncio.timeout(self._timeout_s):
+            return await self._way.means(folder)
+
     async def _get(self, path: str, timeout_s: float | None = None) -> bytes | None:
         """The body of a good answer, None for 404."""
         total = self._timeout_s if timeout_s is None else timeout_s
@@ -236,7 +262,7 @@ def _container(facts: Facts) -> ContainerFacts:
         image=Image(_text(config, "Image") or _text(facts, "ImageName"), _image_id(_text(facts, "Image"))),
         status=_text(state, "Status"),
         health="" if status == "none" else status,
-        health_log=_last_output(health),
+        health_log=_without_its_secrets(_last_output(health), config),
         exit_code=_number(state, "ExitCode"),
         oom_killed=state.get("OOMKilled") is True,
         restart_count=_number(facts, "RestartCount"),
@@ -244,6 +270,15 @@ def _container(facts: Facts) -> ContainerFacts:
         error=_text(state, "Error"),
         pin=_text(_inner(config, "Labels"), compose.PIN_LABEL),
     )
+
+
+def _without_its_secrets(said: str, config: Mapping[str, object]) -> str:
+    """What a container says, with the values masked of its environment variables that are named like a secret."""
+    environment = config.get("Env")
+    pairs = [str(pair).partition("=") for pair in environment] if isinstance(environment, list) else []
+    for value in sorted((value for name, _, value in pairs if _SECRET_NAME.search(name)), key=len, reverse=True):
+        said = said.replace(value, "********") if len(value) >= _SHORTEST_SECRET else said
+    return said
 
 
 def _last_output(health: Facts) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ from guard.engines.docker_api import Symptom
 from guard.engines.resolve import Resolver
 from guard.engines.wire import Wire, dial_tcp, dial_unix
 from guard.errors import EngineDown, EngineError, EngineUnreachable
+from guard.model import HostMeans
 
 DEFAULT_SOCKET = "/var/run/docker.sock"
 
@@ -48,6 +50,12 @@ class UnixWay:
     async def diagnose(self, symptom: Symptom) -> EngineError:
         return EngineDown(f"{self.where} does not answer: {symptom}")
 
+    async def means(self, folder: str) -> HostMeans:
+        try:
+            return HostMeans(free_bytes=shutil.disk_usage(folder).free)
+        except OSError:
+            return HostMeans()
+
 
 @dataclass(frozen=True, slots=True)
 class TcpWay:
@@ -71,6 +79,9 @@ class TcpWay:
 
     async def diagnose(self, symptom: Symptom) -> EngineError:
         return EngineDown(f"{self.where} does not answer: {symptom}")
+
+    async def means(self, folder: str) -> HostMeans:  # noqa: ARG002 # an API has no words for it
+        return HostMeans()
 
 
 def _translated(where: str, error: OSError) -> EngineError:

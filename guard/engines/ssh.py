@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shlex
 import signal
 from asyncio.subprocess import DEVNULL, PIPE, Process
@@ -24,6 +25,7 @@ from guard.engines.docker_api import Symptom
 from guard.engines.ssh_command import Login
 from guard.engines.wire import CHUNK, Wire, dial_unix
 from guard.errors import EngineDown, EngineError, EngineUnreachable
+from guard.model import HostMeans
 
 _GREETING = b"guard-ready\n"
 _COMMAND = "sh -c 'echo guard-ready; exec cat'"
@@ -100,6 +102,19 @@ class SshWay:
                 return EngineDown(f"{self.where} does not answer, although the SSH connection does")
             return EngineUnreachable(f"{self.where}: the SSH connection has just ended")
         return self._verdict(await self._look(self._login.sudo if self._relay else ()))
+
+    async def means(self, folder: str) -> HostMeans:
+        """One command for both: ``df``'s line, then Python's version. What is not printed could not be found out."""
+        await self._open()
+        python = f"{shlex.quote(self._login.python)} -c 'import sys; print(*sys.version_info[:2])' || echo 0 0"
+        script = f"df -Pk {shlex.quote(folder)} | tail -n 1; {python}"
+        argv = self._login.session(self._control, shlex.join((*self._login.sudo, "sh", "-c", script)))
+        process = await self._spawn(argv, stdin=DEVNULL, stderr=DEVNULL)
+        try:
+            stdout, _ = await process.communicate()
+        finally:
+            await _ended(process)
+        return _means(stdout.decode(errors="replace").splitlines())
 
     async def close(self) -> None:
         """Ends ssh and whatever it started. The way must not be used afterwards."""
@@ -250,6 +265,12 @@ class SshWay:
             case "ok":
                 return EngineDown(f"{self.where} closes connections without an answer")
         return EngineUnreachable(f"{self.where}: {found}", hint="guard needs python3 there, and with become a sudo -n.")
+
+
+def _means(lines: list[str]) -> HostMeans:
+    free = next((int(f[3]) * 1024 for f in (line.split() for line in lines) if len(f) > 5 and f[3].isdigit()), None)
+    version = next((line.split() for line in lines if re.fullmatch(r"\d+ \d+", line)), None)
+    return HostMeans(free, (int(version[0]), int(version[1])) if version else None)
 
 
 def _piped(stream: Stream | None) -> Stream:

@@ -150,10 +150,18 @@ def gate_document(
     statuses: Mapping[str, Mapping[TargetKey, TargetStatus]],
     releases: Mapping[str, Release | None],
     rollbacks: Sequence[Rollback],
+    rejected: Mapping[str, Sequence[str]] | None = None,
 ) -> Document:
-    """A gate that has not ended (it was killed, or still runs) has outcome ``inconclusive`` and no end."""
+    """A gate that has not ended (it was killed, or still runs) has outcome ``inconclusive`` and no end.
+
+    ``rejected``: by service, what runs although it was rejected before.
+    """
     services = [
-        {**service_document(name, of_service), "release": release_document(releases.get(name))}
+        {
+            **service_document(name, of_service),
+            "release": release_document(releases.get(name)),
+            "rejected_before": list((rejected or {}).get(name, ())),
+        }
         for name, of_service in statuses.items()
     ]
     return {

@@ -74,13 +74,13 @@ class _AnyTag(yaml.SafeLoader):
 _AnyTag.add_multi_constructor("", lambda _loader, _suffix, node: str(node.value))
 
 
-def read_hooks(paths: Mapping[str, Path | None]) -> tuple[Hook, ...]:
+def read_hooks(service: str, paths: Mapping[str, Path | None]) -> tuple[Hook, ...]:
     """The hooks that are configured, by ``before`` and ``after``. ConfigError when one is no list of tasks."""
-    return tuple(_read(when, path) for when, path in paths.items() if path is not None)
+    return tuple(_read(service, when, path) for when, path in paths.items() if path is not None)
 
 
-def _read(when: str, path: Path) -> Hook:
-    what = f"rollback.hooks.{when}: {path}"
+def _read(service: str, when: str, path: Path) -> Hook:
+    what = f"service {service}: rollback.hooks.{when}: {path}"
     try:
         content = path.read_bytes()
     except OSError as error:

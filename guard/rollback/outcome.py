@@ -2,7 +2,8 @@
 
 An exit code is never trusted: a play that matched no host, or that ignored unreachable hosts, ends with 0. A host is
 ``restored`` or ``unchanged`` only by its own module result that names the image it saw, and that image is the target.
-A host without such a result is never good.
+A host without such a result is never good. One whose module was cut off before it could answer stays ``planned``: what
+happened there is unknown, and it is still to be done.
 
 A module result is a mapping with ``state``, ``from`` and ``to`` (see docs/playbooks.md). ``planned`` announces: the
 host is prepared and its turn has not come. Everything else is final, and the last word about a host counts.
@@ -93,7 +94,7 @@ def _next(host: HostProgress, event: Event, target: str | None) -> HostProgress:
         return replace(ended, final=_unreachable(ended, event))
     said = module_result(event.host, event.result)
     if event.kind is EventKind.FAILED:
-        if said is None and event.ignored:
+        if said is None and event.ignored and not _was_killed(event.result):
             return ended
         return replace(ended, final=_failed(ended, event, said))
     if event.kind is EventKind.OK and said is not None:
@@ -146,7 +147,16 @@ def _id(image: Image | None) -> str | None:
 
 
 def _failed(host: HostProgress, event: Event, said: HostResult | None) -> HostResult:
-    """A failed task. Only ``reverted`` survives a failure; a good state with a failure contradicts itself."""
+    """A failed task. Only ``reverted`` survives a failure; a good state with a failure contradicts itself.
+
+    A module that was killed said nothing, and one whose engine went away knows nothing: neither is a failure.
+    """
+    if said is None and _was_killed(event.result):
+        known = host.prepared or HostResult(host.host, HostState.PLANNED)
+        error = f"{event.task!r} was killed there: what happened on this host is unknown until it is looked at"
+        return replace(known, state=HostState.PLANNED, error=error)
+    if said is not None and event.result.get("kind") == "engine_gone":
+        return replace(said, state=HostState.UNREACHABLE, downtime_s=None)
     told = _told(event.result) or f"task {event.task!r} failed and did not say why"
     if said is not None:
         state = HostState.REVERTED if said.state is HostState.REVERTED else HostState.FAILED
@@ -163,6 +173,12 @@ def _unreachable(host: HostProgress, event: Event) -> HostResult:
     before = host.final or host.prepared or HostResult(host.host, HostState.UNREACHABLE)
     told = _told(event.result) or "could not be reached"
     return replace(before, state=HostState.UNREACHABLE, downtime_s=None, error=_short(told))
+
+
+def _was_killed(result: Mapping[str, object]) -> bool:
+    """No answer could be read from the module, and the shell on the host tells 128 + the signal's number."""
+    code = result.get("rc")
+    return "module_stdout" in result and isinstance(code, int) and (code > 128 or code < 0)
 
 
 def _told(result: Mapping[str, object]) -> str:
@@ -185,10 +201,11 @@ def _conclude(host: HostProgress, ending: Ending, trouble: bool, check: bool) ->
     if host.final is not None and not host.running:
         return host.final
     known = host.final or host.prepared or HostResult(host.host, HostState.FAILED)
-    if host.running or ending is Ending.LOST:
+    if host.running or ending in _BROKE_OFF:
         during = f" during {host.running!r}" if host.running else ""
         error = f"{_ENDED[ending]}{during}: what happened on this host is unknown until it is looked at"
-        return replace(known, state=HostState.FAILED, error=error)
+        stopped = ending is Ending.CANCELLED  # somebody wanted an end, so it is not begun again
+        return replace(known, state=HostState.FAILED if stopped else HostState.PLANNED, error=error)
     if check and host.prepared is not None and ending is Ending.FINISHED:
         return host.prepared
     if ending is not Ending.FINISHED:
@@ -201,6 +218,7 @@ def _conclude(host: HostProgress, ending: Ending, trouble: bool, check: bool) ->
     return replace(known, state=HostState.FAILED, error=error)
 
 
+_BROKE_OFF = (Ending.BROKEN, Ending.LOST)  # an end that nobody chose
 _ENDED = {
     Ending.FINISHED: "the run ended",
     Ending.CANCELLED: "the run was cancelled",

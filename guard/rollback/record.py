@@ -24,6 +24,8 @@ _CARRIED = (
     "container_id",
     "unreachable",
     "word",
+    "rc",
+    "module_stdout",
 )
 _EXPLAINS = ("error", "msg", "module_stderr", "stderr", "module_stdout", "exception")
 _LONGEST = 2000

@@ -86,9 +86,11 @@ def _assigned(match: re.Match[str]) -> str:
 
 
 def _forms(secret: str) -> set[str]:
-    """How a secret may look after others have written it: as it is, line by line, in JSON, in a URL."""
+    """How a secret may look after others have written it: as it is, line by line, in JSON, in a URL, or only the
+    password of an address."""
+    inside = {found["value"] for pattern in (_URL, _ASSIGNED) for found in pattern.finditer(secret)}
     lines = {line.strip() for line in secret.splitlines() if len(line.strip()) >= 2 * _SHORTEST_INSIDE}
-    whole = {secret, secret.strip()}
+    whole = {secret, secret.strip()} | {part for part in inside if len(part) >= _SHORTEST_INSIDE}
     escaped = {json.dumps(text)[1:-1] for text in whole} | {repr(text)[1:-1] for text in whole}
     return lines | whole | escaped | {quote(text, safe="") for text in whole}
 

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -167,12 +168,13 @@ def _adopt(folder: Path) -> RunHandle | RunResult | Lost:
     held = workdir.is_held(folder)
     ended = _result(folder)
     if ended is not None:
-        return ended
+        began = (folder / workdir.PID).exists()
+        return Lost(folder, ended.hosts, began) if ended.ending is Ending.LOST else ended
     try:
         asked = workdir.read_asked(folder)
     except StateError:
         workdir.scrub(folder, None)
-        return Lost(folder, {}, began=False)
+        return _mark(Lost(folder, {}, began=False))
     return RunHandle(folder, asked, None) if held else _lost(folder, asked)
 
 
@@ -185,7 +187,18 @@ def _lost(folder: Path, asked: Asked) -> Lost:
         if event is not None:
             progress = fold(progress, event, asked.targets)
     workdir.scrub(folder, asked.scratch)
-    return Lost(folder, conclude(progress, Ending.LOST, check=asked.check), began=(folder / workdir.PID).exists())
+    hosts = conclude(progress, Ending.LOST, check=asked.check)
+    return _mark(Lost(folder, hosts, began=(folder / workdir.PID).exists()))
+
+
+def _mark(lost: Lost) -> Lost:
+    """Complete the artifacts: the folder itself says that its run was lost."""
+    told = RunResult(lost.folder, Ending.LOST, None, lost.hosts, "the run vanished without a result")
+    new = lost.folder / (workdir.RESULT + ".lost")
+    with suppress(OSError):  # a full disk: it is lost all the same
+        workdir.write(new, json.dumps(record.result_document(told, {}), indent=1))
+        new.replace(lost.folder / workdir.RESULT)
+    return lost
 
 
 def _new_lines(path: Path, offset: int, rest: bytes) -> tuple[int, bytes, list[str]]:

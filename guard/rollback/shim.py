@@ -171,6 +171,8 @@ def run(folder: Path, loaded: runner.Loaded | Exception) -> None:
     processes.end_all(os.getpid(), grace_s=GRACE_S)
     recorder.close()
     problem = problem or recorder.problem
+    if rc is None and not problem and ender.ending is Ending.FINISHED:
+        problem = "ansible-playbook was killed"
     ending = Ending.BROKEN if problem and ender.ending is Ending.FINISHED else ender.ending
     if rc == 127 and not any(one.seen for one in recorder.progress.values()):
         ending, problem = Ending.BROKEN, "ansible-playbook could not be started; stdout.log says why"

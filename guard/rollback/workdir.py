@@ -50,6 +50,7 @@ RUN, LOCK, PID, RESULT = "run.json", "lock", "pid", "result.json"
 EVENTS, STDOUT, SHIM_LOG, HOSTS = "events.jsonl", "stdout.log", "shim.log", "hosts"
 INVENTORY, VARS, SECRETS, CONFIG, PLAYBOOK = "inventory.yml", "vars.yml", "secrets.json", "ansible.cfg", "playbook"
 WORD = "word"
+DURABLE = (RUN, PID, RESULT)  # a run's life on disk, in order: asked for, taken over by its shim, ended
 PASSING = (INVENTORY, VARS, SECRETS)  # may hold secrets: gone when the run is over
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
@@ -221,7 +222,7 @@ def read_asked(folder: Path) -> Asked:
             check=said["check"],
             scratch=Path(said["scratch"]),
             prepares=said.get("prepares", False),
-            armed=said["armed"],
+            armed=said.get("armed", False),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StateError(

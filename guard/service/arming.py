@@ -23,6 +23,7 @@ from guard.service.rollback import Decided, Order, begin, carry_out, decide, new
 from guard.service.session import Bound, Session, new_id
 from guard.service.stop import Stop
 
+AT_ONCE = 4  # services armed at once: each is an Ansible of its own, and a common cause makes many services fail
 AGAIN_S = 30.0  # how long a service that could not be armed is left alone
 CLOSE_S = 10.0  # how long guard waits at its end for what is being taken back; that goes on without it
 PREPARING_POLL_S, ARMED_POLL_S = 0.05, 0.5
@@ -63,7 +64,7 @@ class _Life:
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     armed: Armed | None = None
-    off: bool = False
+    off: str = ""  # why it must not stay armed
     claimed: bool = False
     task: asyncio.Task[None] | None = None
 
@@ -82,7 +83,7 @@ class Arming:
         """Begin, unless the service is armed, was just found not to be armable, or is never rolled back by itself."""
         now = self._session.clock.monotonic()
         name = bound.name
-        if not bound.config.critical or order.dry_run or name in self._lives:
+        if not bound.config.critical or order.dry_run or name in self._lives or len(self._lives) >= AT_ONCE:
             return
         if now - self._tried_at.get(name, -AGAIN_S) < AGAIN_S:
             return
@@ -91,12 +92,12 @@ class Arming:
         life.task = asyncio.create_task(self._live(bound, order, life))
         life.task.add_done_callback(lambda _: self._forget(name, life))
 
-    def disarm(self, name: str) -> None:
-        """The service has recovered."""
+    def disarm(self, name: str, why: str = "the service has recovered") -> None:
+        """Take back what is prepared for the service, if anything is."""
         self._tried_at.pop(name, None)
         life = self._lives.get(name)
         if life is not None and not life.claimed:
-            life.off = True
+            life.off = life.off or why
             life.wake.set()
 
     async def roll_back(self, bound: Bound, order: Order, lease: Lease, stop: Stop) -> Rollback:
@@ -113,7 +114,7 @@ class Arming:
     async def close(self) -> None:
         """Disarm everything, and wait a while for that."""
         for name in list(self._lives):
-            self.disarm(name)
+            self.disarm(name, "guard stops watching")
         left = [*(life.task for life in self._lives.values() if life.task is not None), *self._ending]
         if left:
             await asyncio.wait(left, timeout=CLOSE_S)
@@ -135,12 +136,12 @@ class Arming:
         latest = await self._latest(bound.name)
         decided = await decide(session, bound, order)
         away = [host for host, facts in decided.facts.items() if facts.problem]
-        if not decided.allowed or away or life.off:
-            why = f"no look at {', '.join(away)}" if away else ", ".join(sorted(decided.refusing))
-            session.log.info("not armed", service=bound.name, why=why or "recovered")
+        if not decided.allowed or away or life.off or not decided.plan.batches:
+            why = f"no look at {', '.join(away)}" if away else ", ".join(sorted(decided.refusing)) or life.off
+            session.log.info("not armed", service=bound.name, why=why or "nothing to change")
             return None
         fence = await self._fence(bound.name)
-        self._later(sweep(session, bound, self._fence))
+        self._later(self._sweep(bound))
         id_ = new_id("rb", session.clock.now())
         spec = spec_of(session, bound, decided.plan, id_, fence, ARMED, armed_s=LONGEST_S)
         return Armed(id_, await arm(spec), decided, latest)
@@ -150,12 +151,9 @@ class Arming:
         told = False
         while not life.claimed:
             prepared = armed.run.prepared()
-            if life.off:
-                return await self._take_back(bound, armed, "the service has recovered")
-            if not armed.run.is_alive:
-                return await self._take_back(bound, armed, "its run has ended")
-            if prepared is not None and not is_clean(prepared):
-                return await self._take_back(bound, armed, _trouble(prepared))
+            if why := _ending(life, armed.run, prepared):
+                life.off = why
+                return await self._take_back(bound, armed, why)
             if prepared is not None and not told:
                 told = True
                 self._session.log.info("armed", service=bound.name, id=armed.id, hosts=len(prepared))
@@ -183,6 +181,10 @@ class Arming:
             return
         self._session.log.warning("disarmed, but not everywhere yet", service=bound.name, id=armed.id, why=why)
         self._say(Kind.DISARMED, bound, f"{why}: not every host has taken back what was prepared; that is tried again")
+        await self._sweep(bound)
+
+    async def _sweep(self, bound: Bound) -> None:
+        """What dead runs have left on hosts goes now, or the next time."""
         try:
             await sweep(self._session, bound, self._fence)
         except GuardError as error:
@@ -209,7 +211,7 @@ class Arming:
             raise
         handle = armed.run.go({"fence": lease.fence})
         await asyncio.to_thread(write_plan, artifacts, record, plan)
-        results = await follow(session, record, handle)
+        results = await follow(session, record, plan, handle)
         if handle.word != "go":  # it ended in that very moment: nothing was swapped
             return await carry_out(session, bound, record, plan, stop)
         if _is_stale(handle, results):
@@ -261,6 +263,13 @@ def _runs(plan: Plan, images: Mapping[str, Image]) -> bool:
         one.from_ is not None and host in images and images[host].image_id == one.from_.image_id
         for host, one in plan.hosts.items()
     )
+
+
+def _ending(life: _Life, run: ArmedRun, prepared: Mapping[str, HostResult] | None) -> str:
+    """Why it must not stay armed; "" when it may."""
+    if life.off or not run.is_alive:
+        return life.off or "its run has ended"
+    return _trouble(prepared) if prepared is not None else ""
 
 
 def _trouble(prepared: Mapping[str, HostResult]) -> str:

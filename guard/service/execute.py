@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from guard.decide.recover import credited
 from guard.errors import GuardError, StateError
 from guard.model import (
     ComposeUnit,
@@ -31,9 +32,11 @@ from guard.rollback.outcome import Ending
 from guard.rollback.run import Lost, RunHandle, adopt, start
 from guard.rollback.workdir import RunSpec, run_folder
 from guard.service.events import Event, Kind
+from guard.service.leases import Ours
 from guard.service.session import Bound, Session, new_id
 
 HOOK_ROOM_S = 600.0  # for each hook of a batch: a load balancer may take minutes to drain
+FIRST_RUN = "run-1"
 _FINAL = frozenset(HostState) - {HostState.PLANNED}
 
 
@@ -72,12 +75,15 @@ async def execute(
     """
     spec = spec_of(session, bound, plan, rollback.id, rollback.fence, errand)
     artifacts = spec.folder.parent
+    ours = Ours(session, rollback)
+    await ours.confirm()
     if errand.phases:
         await asyncio.to_thread(session.store.set_phase, rollback.id, Phase.CLAIMED, str(artifacts))
     await asyncio.to_thread(write_plan, artifacts, rollback, plan, errand)
     if errand.phases:
         await asyncio.to_thread(session.store.set_phase, rollback.id, Phase.PREPARING)
-    return await follow(session, rollback, await start(spec, session.early), errand, told)
+    await ours.confirm()
+    return await follow(session, rollback, plan, await start(spec, session.early), errand, told)
 
 
 def spec_of(
@@ -116,18 +122,29 @@ def spec_of(
 
 
 async def follow(
-    session: Session, rollback: Rollback, handle: RunHandle, errand: Errand = FORWARD, told: Told | None = None
+    session: Session,
+    rollback: Rollback,
+    plan: Plan,
+    handle: RunHandle,
+    errand: Errand = FORWARD,
+    told: Told | None = None,
 ) -> dict[str, HostResult]:
-    """Wait for a run and put its results on record as they come."""
-    as_told = told or _as_it_is
+    """Wait for a run and put its results on record as they come. LeaseLost: the service is another guard's by now."""
+    later = errand in (FORWARD, PREPARE) and handle.folder.name != FIRST_RUN
+
+    def as_told(result: HostResult) -> HostResult:
+        return told(result) if told is not None else credited(plan, result) if later else result
+
+    ours = Ours(session, rollback)
     arrived: asyncio.Queue[HostResult | None] = asyncio.Queue()
-    recording = asyncio.create_task(_record_as_they_come(session, rollback, arrived, errand))
+    recording = asyncio.create_task(_record_as_they_come(session, rollback, ours, arrived, errand))
     try:
         found = await handle.wait(lambda result: arrived.put_nowait(as_told(result)))
         results = {host: as_told(result) for host, result in found.items()}
     finally:
         arrived.put_nowait(None)
         await recording
+    await ours.confirm()
     for result in results.values():
         await asyncio.to_thread(session.store.record_host, rollback.id, result)
     return results
@@ -136,7 +153,7 @@ async def follow(
 def hooks_of(bound: Bound) -> tuple[Hook, ...]:
     """The service's hooks as their files are now. ConfigError when one can't be used."""
     config = bound.config.rollback.hooks
-    return read_hooks({"before": config.before, "after": config.after})
+    return read_hooks(bound.name, {"before": config.before, "after": config.after})
 
 
 def _others(session: Session, bound: Bound, hosts: tuple[Host, ...]) -> tuple[Host, ...]:
@@ -145,10 +162,6 @@ def _others(session: Session, bound: Bound, hosts: tuple[Host, ...]) -> tuple[Ho
         return ()
     names = {host.name for host in hosts}
     return tuple(host for host in session.inventory.hosts("all") if host.name not in names)
-
-
-def _as_it_is(result: HostResult) -> HostResult:
-    return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +221,7 @@ async def pin(session: Session, bound: Bound, facts: Mapping[str, HostFacts], le
         for host in hosts
     }
     spec = RunSpec(
-        folder=run_folder(session.state_dir, run_id, "run-1"),
+        folder=run_folder(session.state_dir, run_id, FIRST_RUN),
         playbook=installed,
         entry="snapshot",
         hosts=hosts,
@@ -261,11 +274,12 @@ def _longest(bound: Bound, plan: Plan) -> float:
 
 
 async def _record_as_they_come(
-    session: Session, rollback: Rollback, arrived: asyncio.Queue[HostResult | None], errand: Errand
+    session: Session, rollback: Rollback, ours: Ours, arrived: asyncio.Queue[HostResult | None], errand: Errand
 ) -> None:
     rollback_id, service = rollback.id, rollback.service
     swapping = errand is not FORWARD
     while (result := await arrived.get()) is not None:
+        await ours.confirm()
         if result.state in _FINAL and not swapping:
             swapping = True
             await asyncio.to_thread(session.store.set_phase, rollback_id, Phase.SWAPPING)
@@ -277,7 +291,7 @@ async def _record_as_they_come(
 
 def _next_run(state_dir: Path, rollback_id: str) -> str:
     folder = state_dir / "runs" / rollback_id
-    return f"run-{len(list(folder.glob('run-*'))) + 1}" if folder.is_dir() else "run-1"
+    return f"run-{len(list(folder.glob('run-*'))) + 1}" if folder.is_dir() else FIRST_RUN
 
 
 def write_plan(artifacts: Path, rollback: Rollback, plan: Plan, errand: Errand = FORWARD) -> None:

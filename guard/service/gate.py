@@ -57,6 +57,7 @@ class GateRun:
         self._services = {bound.name: bound for bound in services}
         self._asked = order
         self._stop = stop
+        self._rejected: dict[str, tuple[str, ...]] = {}
         self._targets: dict[TargetKey, ScheduledTarget] = {
             target.key: target for bound in services for target in session.build_targets(bound, session.engines)
         }
@@ -101,8 +102,10 @@ class GateRun:
         found: dict[str, Release | None] = {}
         for name, bound in self._services.items():
             facts = await look(self._session, bound)
-            for image in await ledger.called_out(self._session, name, facts):
+            self._rejected[name] = await ledger.called_out(self._session, name, facts)
+            for image in self._rejected[name]:
                 self._session.log.warning("this release was rejected before", service=name, image=image)
+                self._session.tell(Event(Kind.RELEASE, name, f"{image} runs again, and was rejected before"))
             for pinned in pins.told(name, facts):
                 self._session.log.warning(pinned)
                 self._pinned.append(pinned)
@@ -294,7 +297,7 @@ class GateRun:
             releases = await asyncio.to_thread(self._session.store.releases, name)
             current[name] = releases[0] if releases else None
         statuses = {name: self._counters.of(name) for name in self._services}
-        ended = replace(ended, document=gate_document(ended, statuses, current, rollbacks))
+        ended = replace(ended, document=gate_document(ended, statuses, current, rollbacks, self._rejected))
         await asyncio.to_thread(self._session.store.end_gate, ended)
         return ended
 

@@ -16,15 +16,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from guard.decide.recover import left_to_do, narrowed, observed, still_restored
+from guard.decide.recover import credited, left_to_do, narrowed, observed
 from guard.decide.revert import goes_back, hosts_to_change
 from guard.errors import GuardError, UsageError
 from guard.model import HostFacts, HostResult, HostState, Lease, Plan, Rollback, RollbackOutcome
-from guard.service.execute import FORWARD, PREPARE, Told, adopt_run, execute, hooks_of
+from guard.service.execute import PREPARE, adopt_run, execute, hooks_of
 from guard.service.leases import held
 from guard.service.look import look
 from guard.service.revert import because, take_back
-from guard.service.rollback import Decided, Order, begin, decide, end_taken_back, new_record, refuse, verify_and_end
+from guard.service.rollback import (
+    Decided,
+    Order,
+    begin,
+    decide,
+    end_taken_back,
+    new_record,
+    refuse,
+    run_out,
+    verify_and_end,
+)
 from guard.service.session import Bound, Session
 from guard.service.stop import Stop
 
@@ -91,7 +101,7 @@ async def _carry_out(session: Session, members: Sequence[Member], stop: Stop) ->
         return await _nothing_changed(session, members, told)
     for index, member in enumerate(members):
         if hosts_to_change(member.left):
-            ran = await execute(session, member.bound, member.rollback, member.left, FORWARD, _told(member))
+            ran = await run_out(session, member.bound, member.rollback, member.left)
             members = [*members[:index], replace(member, known={**member.known, **ran}), *members[index + 1 :]]
         if not members[index].done:
             return await _all_back(session, members, members[index])
@@ -102,14 +112,10 @@ async def _carry_out(session: Session, members: Sequence[Member], stop: Stop) ->
     return tuple(await asyncio.gather(*ending))
 
 
-def _told(member: Member) -> Told:
-    return lambda result: still_restored(member.known.get(result.host), result)
-
-
 async def _prepared(session: Session, member: Member) -> Member:
     if not hosts_to_change(member.left):
         return member
-    results = await execute(session, member.bound, member.rollback, member.left, PREPARE, _told(member))
+    results = await execute(session, member.bound, member.rollback, member.left, PREPARE)
     return replace(member, known={**member.known, **results})
 
 
@@ -131,7 +137,7 @@ async def _all_back(session: Session, members: Sequence[Member], failed: Member)
 
 
 async def _back(
-    session: Session, members: Sequence[Member], order: Sequence[Member], told: str
+    session: Session, members: Sequence[Member], order: Sequence[Member], told: str, *, cut: bool = False
 ) -> tuple[Rollback, ...]:
     why = f"{told}; {_TOGETHER}"
     known = {}
@@ -142,7 +148,9 @@ async def _back(
             else r
             for host, r in member.known.items()
         }
-        known[member.rollback.id] = await take_back(session, member.bound, member.rollback, member.plan, waiting, why)
+        known[member.rollback.id] = await take_back(
+            session, member.bound, member.rollback, member.plan, waiting, why, cut=cut
+        )
     return tuple(
         [await end_taken_back(session, m.bound, m.rollback, m.plan, known[m.rollback.id], why) for m in members]
     )
@@ -177,7 +185,7 @@ async def resume_together(
         if back:
             reasons = [because(m.known, m.plan) for m in members if goes_back(m.rollback, m.plan, m.known)]
             told = reasons[0].partition(f"; {_TOGETHER}")[0] if reasons else "guard was stopped before all had begun"
-            return await _back(session, members, members, told)
+            return await _back(session, members, members, told, cut=cut)
         return await _carry_out(session, [await _looked_at(session, member, cut) for member in members], stop)
 
 
@@ -190,7 +198,10 @@ async def _looked_at(session: Session, member: Member, cut: bool) -> Member:
     """Only what runs on the hosts now counts."""
     facts = await look(session, member.bound.narrowed(frozenset(member.plan.hosts)))
     results = {
-        host: observed(plan, facts.get(host) or _gone(host, plan.container), member.rollback.hosts.get(host))
+        host: credited(
+            member.plan,
+            observed(plan, facts.get(host) or _gone(host, plan.container), member.rollback.hosts.get(host)),
+        )
         for host, plan in member.plan.hosts.items()
     }
     for result in results.values():

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from guard.errors import GuardError, LeaseLost
-from guard.model import Lease
+from guard.model import Lease, Rollback
 from guard.service.session import Session
 
 TTL_S = 60.0
@@ -34,6 +34,25 @@ async def held(session: Session, names: Sequence[str]) -> AsyncIterator[dict[str
                 await asyncio.to_thread(session.store.release, lease)
             except GuardError as error:
                 session.log.warning("lease not given back, it ends by itself", service=lease.service, error=str(error))
+
+
+class Ours:
+    """Asked before every step of a rollback: is its service still held under the fence that it began with?
+
+    A guard that was stopped for longer than its lease wakes up somewhere in the middle, and another has gone on since.
+    LeaseLost: it must write nothing and start nothing more. The store is asked once per third of a lease's life.
+    """
+
+    def __init__(self, session: Session, rollback: Rollback) -> None:
+        self._session = session
+        self._lease = Lease(rollback.service, session.holder, rollback.fence, TTL_S)
+        self._asked_at: float | None = None
+
+    async def confirm(self) -> None:
+        now = self._session.clock.monotonic()
+        if self._asked_at is None or now - self._asked_at >= TTL_S / 3:
+            await asyncio.to_thread(self._session.store.renew, self._lease)
+            self._asked_at = now
 
 
 async def _renew(session: Session, leases: Sequence[Lease]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from guard.decide.swarm import seen_from
 from guard.decide.target import rejected_ids
@@ -77,8 +77,12 @@ async def record(
 async def called_out(session: Session, service: str, facts: Mapping[str, HostFacts]) -> tuple[str, ...]:
     """Names of running images that were rejected before: a later deploy of one is never silent."""
     releases = await asyncio.to_thread(session.store.releases, service)
+    return rejected_among(releases, running_images(facts))
+
+
+def rejected_among(releases: Sequence[Release], images: Mapping[str, Image]) -> tuple[str, ...]:
     rejected = rejected_ids(releases)
-    return tuple(sorted({i.image for i in running_images(facts).values() if i.image_id in rejected}))
+    return tuple(sorted({image.image for image in images.values() if image.image_id in rejected}))
 
 
 async def settle(

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from guard.decide import reference
 from guard.decide.swarm import known_as, manager_of
-from guard.errors import EngineError, EngineUnreachable
+from guard.errors import EngineDown, EngineError, EngineUnreachable
 from guard.model import ContainerFacts, Host, HostFacts, Image, LocalImage, Release
 from guard.ports import Engine
 from guard.service.session import Bound, Session
@@ -48,7 +48,7 @@ async def _look_at(session: Session, bound: Bound, host: Host, also: Sequence[st
             images = await _with(engine, images, also)
             if bound.swarm and running is not None:
                 images = _known_to_swarm(images, reference.repository(running.image.image), also)
-    except EngineUnreachable as error:
+    except (EngineUnreachable, EngineDown) as error:  # nothing can be learnt or done there now, whatever the reason
         return HostFacts(host.name, str(unit), problem=error.message, unreachable=True)
     except EngineError as error:
         problem = f"{error.message}; {error.hint}" if error.hint else error.message

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from guard.decide.target import Wish, choose, rejected_ids
-from guard.model import HostFacts, Image, Release, ReleaseState
+from guard.errors import EngineError
+from guard.model import Host, HostFacts, HostMeans, HostPlan, Image, Release, ReleaseState
+from guard.ports import Engine
 from guard.service import pins
 from guard.service.ledger import on_record
 from guard.service.look import look
 from guard.service.session import Bound, Session
 
+PYTHON = (3, 8)
+ENOUGH_BYTES = 64 << 20  # for a container and its log, where the image is there already
+
 
 @dataclass(frozen=True, slots=True)
 class HostReadiness:
+    """``notes`` do not stand in the way: what could not be found out, or what would make it unready later."""
+
     host: str
     ready: bool
     to: Image | None
     problems: tuple[str, ...] = ()
-    notices: tuple[str, ...] = ()  # what people must know before they deploy; no reason against a rollback
+    notes: tuple[str, ...] = ()  # what people must know before they deploy; no reason against a rollback
 
 
 async def readiness(session: Session, bound: Bound) -> dict[str, HostReadiness]:
@@ -33,20 +40,87 @@ async def readiness(session: Session, bound: Bound) -> dict[str, HostReadiness]:
     facts = await look(session, bound, releases)
     releases = on_record(bound, releases, facts)
     fallback = bound.config.rollback.fallback
-    return {
-        name: replace(_host(seen, releases, fallback), notices=pins.told(bound.name, {name: seen}))
-        for name, seen in facts.items()
-    }
+    hosts = [host for host in bound.hosts if host.name in facts]
+    found = (_host(session, bound, host, facts[host.name], releases, fallback) for host in hosts)
+    return {host.host: host for host in await asyncio.gather(*found)}
 
 
-def _host(facts: HostFacts, releases: Sequence[Release], fallback: str) -> HostReadiness:
-    recorded = _recorded_now(facts, releases)
-    if recorded is not None:
-        return HostReadiness(facts.host, True, recorded)
-    plan = choose(facts, releases, Wish(fallback=fallback))
-    if plan.to is None:
-        return HostReadiness(facts.host, False, None, (plan.problem,))
-    return HostReadiness(facts.host, True, plan.to)
+async def _host(
+    session: Session, bound: Bound, host: Host, facts: HostFacts, releases: Sequence[Release], fallback: str
+) -> HostReadiness:
+    to = _recorded_now(facts, releases)
+    if to is None:
+        plan = choose(facts, releases, Wish(fallback=fallback))
+        if plan.to is None:
+            return HostReadiness(facts.host, False, None, (plan.problem,))
+        to = plan.to
+    engine = session.engines.on(bound.engine_host(host))
+    told = _Told(notes=list(pins.told(bound.name, {host.name: facts})))
+    if not bound.swarm:  # whose nodes fetch images by themselves
+        await _ask_for_image(engine, facts, to, told)
+    await _ask_for_means(engine, facts, to, told)
+    if facts.running is not None and facts.running.image.image_id in rejected_ids(releases):
+        told.notes.append(f"what runs now, {facts.running.image.image}, was rejected before")
+    return HostReadiness(facts.host, not told.problems, to, tuple(told.problems), tuple(told.notes))
+
+
+@dataclass(slots=True)
+class _Told:
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+async def _ask_for_image(engine: Engine, facts: HostFacts, to: Image, told: _Told) -> None:
+    if not _is_local(facts, to):
+        problem = await engine.pull_problem(to.digest or "")
+        if problem is None:
+            told.notes.append(f"{to.image} is not on the host, and this engine cannot ask its registry beforehand")
+        elif problem:
+            told.problems.append(f"{to.image} is not on the host any more: {problem}")
+    elif to.digest is None:
+        told.notes.append(
+            f"{to.image} is in no registry: `docker image prune -a` takes it for good once it does not run"
+        )
+
+
+async def _ask_for_means(engine: Engine, facts: HostFacts, to: Image, told: _Told) -> None:
+    try:
+        means = await engine.means()
+    except (EngineError, TimeoutError):
+        means = HostMeans()
+    local = _is_local(facts, to)
+    sizes = [ENOUGH_BYTES] if local else [ENOUGH_BYTES, *(image.size_bytes for image in facts.images)]
+    if means.free_bytes is None:
+        told.notes.append("free disk space: unknown")
+    elif means.free_bytes < max(sizes):
+        what = "a container" if local else "the image, going by others of its repository"
+        told.problems.append(f"{means.free_bytes >> 20} MiB are free for the engine, too little for {what}")
+    if means.python is not None and means.python < PYTHON:
+        has = "no Python" if means.python == (0, 0) else f"Python {means.python[0]}.{means.python[1]}"
+        told.problems.append(f"{has} on the host, where the playbook needs {PYTHON[0]}.{PYTHON[1]}")
+
+
+async def with_pullable(
+    session: Session, bound: Bound, facts: Mapping[str, HostFacts], plans: Mapping[str, HostPlan]
+) -> dict[str, HostPlan]:
+    """The plans, without targets that would have to be pulled and cannot be: known before anything is touched."""
+    if bound.swarm:
+        return dict(plans)  # its nodes may have the image each
+
+    async def asked(host: Host) -> HostPlan:
+        plan = plans[host.name]
+        if plan.to is None or _is_local(facts[host.name], plan.to):
+            return plan
+        problem = await session.engines.on(bound.engine_host(host)).pull_problem(plan.to.digest or "")
+        return replace(plan, to=None, problem=f"{plan.to.image} is not on the host: {problem}") if problem else plan
+
+    asking = [host for host in bound.hosts if host.name in plans]
+    return {**plans, **{plan.host: plan for plan in await asyncio.gather(*(asked(host) for host in asking))}}
+
+
+def _is_local(facts: HostFacts, image: Image) -> bool:
+    runs = facts.running is not None and facts.running.image.image_id == image.image_id
+    return runs or any(candidate.image_id == image.image_id for candidate in facts.images)
 
 
 def _recorded_now(facts: HostFacts, releases: Sequence[Release]) -> Image | None:
@@ -61,7 +135,7 @@ def _recorded_now(facts: HostFacts, releases: Sequence[Release]) -> Image | None
 
 def notes(hosts: Mapping[str, HostReadiness]) -> list[str]:
     """The notices as lines for people."""
-    return [f"  NOTE  {name}: {notice}" for name, host in sorted(hosts.items()) for notice in host.notices]
+    return [f"  NOTE  {name}: {notice}" for name, host in sorted(hosts.items()) for notice in host.notes]
 
 
 def document(services: Mapping[str, Mapping[str, HostReadiness]]) -> dict[str, object]:
@@ -76,7 +150,7 @@ def document(services: Mapping[str, Mapping[str, HostReadiness]]) -> dict[str, o
                     "ready": host.ready,
                     "to": image_document(host.to),
                     "problems": list(host.problems),
-                    "notices": list(host.notices),
+                    "notes": list(host.notes),
                 }
                 for name, host in sorted(hosts.items())
             },

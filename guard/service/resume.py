@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from guard.decide.recover import left_to_do, narrowed, observed
+from guard.decide.recover import credited, left_to_do, narrowed, observed
 from guard.decide.revert import goes_back
 from guard.decide.target import Wish, choose
 from guard.errors import GuardError
@@ -64,7 +64,7 @@ async def resume(session: Session, bound: Bound, rollback: Rollback, lease: Leas
     certain = {**rollback.hosts, **adopted.certain}
     current = replace(rollback, fence=lease.fence)
     if goes_back(rollback, plan, certain):
-        known = await take_back(session, bound, current, plan, certain, because(certain, plan))
+        known = await take_back(session, bound, current, plan, certain, because(certain, plan), cut=adopted.cut)
         return await end_taken_back(session, bound, current, plan, known)
     await asyncio.to_thread(store.set_phase, rollback.id, Phase.CLAIMED)
     here = bound.narrowed(frozenset(plan.hosts))
@@ -75,7 +75,7 @@ async def resume(session: Session, bound: Bound, rollback: Rollback, lease: Leas
     if rollback.ended_at is not None and plan.on_batch_failure == "revert":
         plan = replace(plan, on_batch_failure="stop")  # the others were verified long since: one late host moves nobody
     results = {
-        host: observed(host_plan, facts.get(host, _gone(host_plan)), rollback.hosts.get(host))
+        host: credited(plan, observed(host_plan, facts.get(host, _gone(host_plan)), rollback.hosts.get(host)))
         for host, host_plan in plan.hosts.items()
     }
     for result in results.values():

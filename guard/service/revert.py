@@ -15,19 +15,30 @@ from guard.decide.revert import PUT_BACK, hosts_to_change, inverse, put_back, un
 from guard.errors import GuardError
 from guard.model import HostPlan, HostResult, HostState, Phase, Plan, Rollback
 from guard.service.events import Event, Kind
-from guard.service.execute import BACK, DISCARD, execute
+from guard.service.execute import BACK, DISCARD, execute, hooks_of
 from guard.service.look import look
 from guard.service.session import Bound, Session
 
 
 async def take_back(
-    session: Session, bound: Bound, rollback: Rollback, plan: Plan, known: Mapping[str, HostResult], why: str
+    session: Session,
+    bound: Bound,
+    rollback: Rollback,
+    plan: Plan,
+    known: Mapping[str, HostResult],
+    why: str,
+    *,
+    cut: bool = False,
 ) -> dict[str, HostResult]:
-    """Put back what this rollback restored. Results of all its hosts; a host out of reach stays ``unreachable``."""
+    """Put back what this rollback restored. Results of all its hosts; a host out of reach stays ``unreachable``.
+
+    ``cut``: an earlier run did not come to its end, so a hook after a swap may be missing.
+    """
+    again = cut and bool(hooks_of(bound))
     await asyncio.to_thread(session.store.set_phase, rollback.id, Phase.REVERTING)
     facts = await look(session, bound.narrowed(frozenset(plan.hosts)))
-    back = inverse(plan, facts, known, _another_tag(session, plan))
-    results = dict(known) | untouched(plan, facts, known, why)
+    back = inverse(plan, facts, known, _another_tag(session, plan), again=again)
+    results = dict(known) | untouched(plan, facts, known, why, again=again)
     todo = hosts_to_change(back)
     if todo:
         session.log.warning("putting back", service=bound.name, id=rollback.id, hosts=", ".join(todo), why=why)

@@ -14,8 +14,7 @@ from dataclasses import dataclass, replace
 from guard.decide.outcome import outcome_of, summary
 from guard.decide.plan import resolve_batches
 from guard.decide.policy import PolicyFacts, ask_all, vetoes
-from guard.decide.recover import still_restored
-from guard.decide.revert import hosts_to_change, is_due
+from guard.decide.revert import hosts_to_change
 from guard.decide.target import Wish, bad_images, choose
 from guard.errors import GuardError
 from guard.model import (
@@ -33,10 +32,11 @@ from guard.model import (
     Trigger,
 )
 from guard.service.events import Event, Kind
-from guard.service.execute import execute, hooks_of
+from guard.service.execute import hooks_of
+from guard.service.leases import Ours
 from guard.service.ledger import on_record, settle
 from guard.service.look import look
-from guard.service.revert import because, clean_up, take_back
+from guard.service.ready import with_pullable
 from guard.service.session import Bound, Session, new_id
 from guard.service.stop import Stop
 from guard.service.verify import verify
@@ -118,6 +118,8 @@ async def decide(session: Session, bound: Bound, order: Order, seen: Mapping[str
     facts = seen if seen is not None else await look(session, bound, releases, order.to)
     releases = on_record(bound, releases, facts)
     plans = _plans(bound, order, facts, releases, last)
+    if seen is None:  # what was prepared needs no registry any more
+        plans = await with_pullable(session, bound, facts, plans)
     plan = _plan(session, bound, order, plans)
     now = session.clock.now()
     policy = PolicyFacts(
@@ -153,14 +155,9 @@ async def carry_out(
     """
     known = dict(rollback.hosts)
     if hosts_to_change(plan):
-        before = dict(known)
-        known |= (
-            results
-            if results is not None
-            else await execute(
-                session, bound, rollback, plan, told=lambda result: still_restored(before.get(result.host), result)
-            )
-        )
+        known |= await run_out(session, bound, rollback, plan, results)
+        if _cut_off(known):
+            return await _left_unfinished(session, bound, rollback, known)
         if is_due(plan, known):
             stored = await asyncio.to_thread(session.store.plan, rollback.id) or plan
             whole = replace(plan, batches=stored.batches, hosts={**stored.hosts, **plan.hosts})  # also when resumed
@@ -168,6 +165,18 @@ async def carry_out(
             return await end_taken_back(session, bound, rollback, plan, known)
         known = await clean_up(session, bound, rollback, plan, known)
     return await verify_and_end(session, bound, rollback, plan, known, stop, changed=bool(hosts_to_change(plan)))
+
+
+async def run_out(
+    session: Session, bound: Bound, rollback: Rollback, plan: Plan, results: Mapping[str, HostResult] | None = None
+) -> dict[str, HostResult]:
+    """Run the plan (``results``: that was done already). Hosts that were cut off before they answered, once more."""
+    found = dict(results if results is not None else await execute(session, bound, rollback, plan))
+    open_ = _cut_off(found)
+    if open_:
+        session.log.warning("cut off without an answer: once more", id=rollback.id, hosts=open_)
+        found |= await execute(session, bound, rollback, narrowed(plan, open_))
+    return found
 
 
 async def verify_and_end(
@@ -183,13 +192,16 @@ async def verify_and_end(
     """The full check set decides; then the ledger, and the end of the record."""
     store = session.store
     done = frozenset(h for h, r in known.items() if r.state in (HostState.RESTORED, HostState.UNCHANGED))
+    ours = Ours(session, rollback)
     verified, told = False, "nothing was restored, so there was nothing to verify"
     if done:
+        await ours.confirm()
         await asyncio.to_thread(store.set_phase, rollback.id, Phase.VERIFYING)
         how_long = f"for {bound.config.rollback.verify_for:g} s" if changed else "once, for nothing had to be changed"
         session.tell(Event(Kind.VERIFYING, bound.name, f"the same checks, {how_long}"))
         verified, told = await verify(session, bound if bound.swarm else bound.narrowed(done), changed, stop)
     outcome = outcome_of(known, verified)
+    await ours.confirm()
     await settle(session, bound, rollback, known, outcome, verified, rejects=plan.rejects)
     return await _end(session, bound, rollback, known, (outcome, verified, told, Phase.ENDED))
 
@@ -215,6 +227,7 @@ async def _end(
 ) -> Rollback:
     store = session.store
     outcome, verified, told, phase = how
+    await Ours(session, rollback).confirm()
     reason = f"{rollback.reason}; {summary(known)}; {told}"
     ended = session.clock.now()
     await asyncio.to_thread(
@@ -225,6 +238,24 @@ async def _end(
         level, "rollback ended", service=bound.name, id=rollback.id, outcome=outcome.value, hosts=summary(known)
     )
     stored = await asyncio.to_thread(store.rollback, rollback.id)
+    if stored is None:
+        raise GuardError(f"rollback {rollback.id} has vanished from the store")
+    session.tell(Event(Kind.ROLLBACK, bound.name, reason, rollback=stored))
+    return stored
+
+
+def _cut_off(results: Mapping[str, HostResult]) -> tuple[str, ...]:
+    """Hosts whose run broke off before they had answered. Done once more at once: the swap may be half done there."""
+    return tuple(host for host, result in results.items() if result.state is HostState.PLANNED)
+
+
+async def _left_unfinished(
+    session: Session, bound: Bound, rollback: Rollback, results: Mapping[str, HostResult]
+) -> Rollback:
+    """The record stays open for ``guard resume``: nobody knows how these hosts stand."""
+    reason = f"{rollback.reason}; {summary(results)}; the run broke off twice"
+    session.log.error("rollback unfinished", service=bound.name, id=rollback.id, hosts=summary(results))
+    stored = await asyncio.to_thread(session.store.rollback, rollback.id)
     if stored is None:
         raise GuardError(f"rollback {rollback.id} has vanished from the store")
     session.tell(Event(Kind.ROLLBACK, bound.name, reason, rollback=stored))

@@ -26,6 +26,7 @@ class Snapshot:
     release: Release | None
     state: State
     ready: Mapping[str, HostReadiness]
+    rejected_before: tuple[str, ...] = ()
 
     @property
     def proven(self) -> bool:
@@ -42,7 +43,8 @@ async def snapshot(session: Session, bound: Bound) -> Snapshot:
         pinned = await pin(session, bound, facts, leases[bound.name])
         release = await _enter(session, bound, images, state)
         ready = await readiness(session, bound)
-        return Snapshot(bound.name, release, state, _with_pins(ready, pinned))
+        rejected = await ledger.called_out(session, bound.name, facts)
+        return Snapshot(bound.name, release, state, _with_pins(ready, pinned), rejected)
 
 
 async def _enter(session: Session, bound: Bound, images: Mapping[str, Image], state: State) -> Release | None:
@@ -70,7 +72,7 @@ def _with_pins(ready: Mapping[str, HostReadiness], pinned: Mapping[str, HostResu
             problem = result.error or f"the pin could not be set: {result.state.value}"
             told[name] = replace(host, ready=False, problems=(*host.problems, problem))
         elif result is not None and result.notice:
-            told[name] = replace(host, notices=(result.notice,))
+            told[name] = replace(host, notes=(*host.notes, result.notice))
         else:
             told[name] = host
     return told

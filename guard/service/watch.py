@@ -273,9 +273,11 @@ class Watch:
             self._healthy_since.pop(bound.name, None)
             self._say(Kind.RELEASE, bound, f"a new release runs: {names}")
             self._session.log.info("a new release runs", service=bound.name, images=names, release=release.id)
-        if release.state is ReleaseState.REJECTED:
-            self._session.log.warning("this release was rejected before", service=bound.name, images=names)
-            self._say(Kind.RELEASE, bound, f"{names} runs again, and was rejected before")
+        rejected = ledger.rejected_among(await asyncio.to_thread(self._session.store.releases, bound.name), images)
+        if rejected:
+            again = ", ".join(rejected)
+            self._session.log.warning("this release was rejected before", service=bound.name, images=again)
+            self._say(Kind.RELEASE, bound, f"{again} runs again, and was rejected before")
 
     async def _good(self, bound: Bound, known: Release) -> None:
         reason = f"healthy for {bound.config.rollback.good_after:g} s under watch"

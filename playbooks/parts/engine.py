@@ -34,6 +34,16 @@ def path(*segments, **query):
     return "/" + "/".join(quoted(segment) for segment in segments) + ("?" + "&".join(pairs) if pairs else "")
 
 
+def demultiplexed(data):
+    """Join the frames of a log stream: stream number, three zeros, length (4 bytes, big endian), text."""
+    lines, position = [], 0
+    while position + 8 <= len(data):
+        size = struct.unpack(">I", data[position + 4 : position + 8])[0]
+        lines.append(data[position + 8 : position + 8 + size])
+        position += 8 + size
+    return b"".join(lines)
+
+
 class Engine:
     """The Docker API over one kept connection. Written by hand: http.client and ssl cost more than they give here."""
 
@@ -215,12 +225,7 @@ class Engine:
         except EngineError as refused:
             return f"(no log: {refused})"
         if not container["Config"].get("Tty"):
-            lines, position = [], 0
-            while position + 8 <= len(data):
-                size = struct.unpack(">I", data[position + 4 : position + 8])[0]
-                lines.append(data[position + 8 : position + 8 + size])
-                position += 8 + size
-            data = b"".join(lines)
+            data = demultiplexed(data)
         return data[-LOG_BYTES:].decode("utf-8", "replace")
 
     def passes(self, container_id, command):

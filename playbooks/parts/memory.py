@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -15,10 +16,14 @@ from .problems import Problem
 LOCK_WAIT_S = 10.0
 
 
+def folder_name(chosen):
+    """Where guard's folder on this host is."""
+    return chosen or ("/var/lib/guard" if os.geteuid() == 0 else os.path.expanduser("~/.local/state/guard"))
+
+
 def state_folder(chosen, look_only):
     """guard's folder on this host, made 0700 when missing. Refused when somebody else could write into it."""
-    if chosen is None:
-        chosen = "/var/lib/guard" if os.geteuid() == 0 else os.path.expanduser("~/.local/state/guard")
+    chosen = folder_name(chosen)
     if look_only:
         return chosen
     try:
@@ -126,15 +131,34 @@ class Memory:
         write_durably(self.journal_name, json.dumps(self.facts).encode() + b"\n")
 
     def note(self, **facts):
-        """Append facts, on disk when this returns."""
+        """Append facts, on disk when this returns.
+
+        Not while a swap is under way and the disk has become full: to stop there could leave nothing running. That it
+        is under way is on disk already, and the names of the containers say how far it has come.
+        """
+        under_way = self.facts.get("phase") in ("swapping", "undoing")
+        self.facts.update(facts)
+        try:
+            self.append(json.dumps(facts).encode() + b"\n")
+        except OSError as wrong:
+            if not under_way:
+                raise Problem("state", f"guard's journal {self.journal_name} can't be written: {wrong}") from wrong
+
+    def append(self, line):
+        """All of the line, or none of it."""
         if self.handle is None:
             self.handle = os.open(self.journal_name, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             size = os.fstat(self.handle).st_size
             if size and os.pread(self.handle, 1, size - 1) != b"\n":
                 os.write(self.handle, b"\n")
-        self.facts.update(facts)
-        os.write(self.handle, json.dumps(facts).encode() + b"\n")
-        os.fdatasync(self.handle)
+        size = os.fstat(self.handle).st_size
+        try:
+            if os.write(self.handle, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fdatasync(self.handle)
+        except OSError:
+            os.ftruncate(self.handle, size)
+            raise
 
     def close(self):
         if self.handle is not None:

@@ -65,9 +65,10 @@ def options(command):
 
 def refuse(old, seen, given):
     unit = (old["Config"].get("Labels") or {}).get("PODMAN_SYSTEMD_UNIT")
-    lost = sorted(set(given) - set(GIVEN_BACK + GIVEN_BACK_FLAGS) - {"--security-opt"})
+    lost = sorted(set(given) - set(GIVEN_BACK + GIVEN_BACK_FLAGS) - {"--security-opt", "--mount"})
     lost += [f"--security-opt {value}" for value in given.get("--security-opt", ()) if value != "no-new-privileges"]
     lost += [f"--network {value}" for key in ("--network", "--net") for value in given.get(key, ()) if ":" in value[1:]]
+    lost += [f"--mount {value}" for value in given.get("--mount", ()) if not plain_mount(value)]
     lost += [f"--health-interval {value}" for value in given.get("--health-interval", ()) if value == "disable"]
     why = None
     if unit:
@@ -80,6 +81,13 @@ def refuse(old, seen, given):
         raise Problem(
             "podman", f"nothing was touched: container {old['Name'][1:]} cannot be replaced through Podman: {why}"
         )
+
+
+def plain_mount(value):
+    """A bind, volume or tmpfs mount without options that Podman would not tell again."""
+    keys = dict(part.partition("=")[::2] for part in value.split(","))
+    known = {"type", "src", "source", "dst", "destination", "target", "ro", "readonly", "rw", "tmpfs-size"}
+    return keys.get("type", "volume") in ("bind", "volume", "tmpfs") and not set(keys) - known
 
 
 def docker_shape(old, seen, image, given):

@@ -10,6 +10,7 @@ import time
 
 from .accept import engine_address
 from .engine import DEFAULT_ENGINE, Engine
+from .memory import folder_name
 from .problems import EngineGone, Problem
 
 ENGINE_RETURN_S = 20.0  # how long a swap waits for an engine that went away under it
@@ -49,6 +50,9 @@ def result_of(arguments, read, work):
         result = dict(failed, error=str(problem), kind=problem.kind)
         if plan.get("target"):
             result["to"] = {"image": plan["target"]["image"], "image_id": plan["target"]["image_id"]}
+    except OSError as wrong:  # lock, fence or journal; a swap that is under way does without them
+        where = folder_name(plan.get("state_dir"))
+        result = dict(failed, error=f"guard's folder {where} can't be used: {wrong}", kind="state")
     except Exception as unexpected:  # the last resort: without a result guard would know nothing about this host
         import traceback
 

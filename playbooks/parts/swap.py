@@ -19,6 +19,7 @@ from .container import (
 )
 from .engine import POLL_S, path
 from .hazards import refuse_hazards
+from .masking import masked
 from .podman import recreated
 from .problems import EngineError, EngineGone, Problem
 from .steps import Work
@@ -38,6 +39,7 @@ DISCARD, DONE = "discard", "done"
 PREPARE_STEPS = (PULL, PIN, TAG_BACKUP, CREATE, CONNECT, SPARE)
 SWAP_STEPS = (RENAME_OLD, RENAME_NEW, HOLD_OLD, STOP_OLD, START_NEW, AWAIT_NEW, REMOVE_OLD, DONE)
 UNDO_STEPS = (STOP_NEW, PARK_NEW, RETURN_OLD, RELEASE_OLD, START_OLD, REMOVE_NEW, DONE)
+STEPS = tuple(dict.fromkeys(PREPARE_STEPS + SWAP_STEPS + UNDO_STEPS + (DISCARD,)))  # all there are
 
 
 class Swap(Work):
@@ -144,7 +146,29 @@ class Swap(Work):
         ):
             return self.finish(now)
         seen = described(now, None)
-        return self.result("unchanged", bool(leftovers), seen, to=seen, container_id=now["Id"])
+        mine = self.answered("restored") and self.memory.facts.get("next_id") == now["Id"]
+        told = {"backup_tag": self.memory.facts.get("backup"), "downtime_s": self.memory.facts.get("downtime")}
+        return self.result(
+            "unchanged", bool(leftovers), seen, to=seen, container_id=now["Id"], **(told if mine else {})
+        )
+
+    def answered(self, answer):
+        """Did this very run (or the one it repeats) come to that end here already? Its answer may have been lost."""
+        facts = self.memory.facts
+        same = facts.get("run_id") == self.plan["run_id"] and facts.get("phase") == "done"
+        return same and facts.get("answer") == answer
+
+    def reverted_before(self):
+        """The same answer again when this run tried its target here and took it back: no second outage for it."""
+        facts = self.memory.facts
+        if not self.answered("reverted") or self.plan["force"] or self.current is None:
+            return None
+        if self.current["Id"] not in (facts.get("old_id"), facts.get("spare_id")):
+            return None
+        return self.result(
+            "reverted", False, facts.get("old"), error=facts["reason"], container_id=self.current["Id"],
+            backup_tag=facts.get("backup"), downtime_s=facts.get("downtime"),
+        )  # fmt: skip
 
     def expected_container(self):
         """The current container with its image, when it is the one the plan was made for."""
@@ -328,7 +352,7 @@ class Swap(Work):
         self.look()
         if self.check_mode:
             return self.foresee()
-        settled = self.settle()
+        settled = self.reverted_before() or self.settle()
         if settled:
             return settled
         unchanged = self.already_there()
@@ -476,7 +500,7 @@ class Swap(Work):
                 except EngineError as refused:  # the target runs all the same; the next run clears up
                     leftover = str(refused)
         old = facts.get("old") or (described(self.previous, None) if self.previous else None)
-        self.step(DONE, phase="done")
+        self.step(DONE, phase="done", answer="restored", downtime=self.downtime)
         to = {"image": new["Config"]["Image"], "image_id": new["Image"]}
         return self.result(
             "restored",
@@ -547,7 +571,8 @@ class Swap(Work):
             if health == "unhealthy":
                 last = ((state["Health"].get("Log") or [{}])[-1].get("Output") or "").strip()[-500:]
                 raise Problem(
-                    "unhealthy", "the restored container is unhealthy: " + (last or "its health check failed")
+                    "unhealthy",
+                    "the restored container is unhealthy: " + (masked(last, new) or "its health check failed"),
                 )
             if now > deadline:
                 raise Problem(
@@ -578,7 +603,7 @@ class Swap(Work):
             self.take_spare()
         new = self.current if self.previous is not None and self.current is not None else self.next
         if new is not None and not never_started(new) and self.log_tail is None:
-            self.log_tail = self.engine.log_tail(new)
+            self.log_tail = masked(self.engine.log_tail(new), new)
         self.step(STOP_NEW, phase="undoing", reason=reason)
         if new is not None and new["State"]["Running"]:
             self.engine.stop(new, self.plan["stop_timeout_s"])
@@ -617,8 +642,9 @@ class Swap(Work):
             if left is not None:
                 self.engine.remove(left["Id"])
         self.let_go()
-        self.step(DONE, phase="done")
-        if resumed and not same_run:
+        over = not (resumed and not same_run)
+        self.step(DONE, phase="done", downtime=downtime, answer="reverted" if over and not error else None)
+        if not over:
             self.look()
             return None
         return self.result(

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,10 +93,12 @@ class Guard:
         """The same with ``--output json``; see ``Ran.json``."""
         return self(*args, "--output", "json", timeout=timeout, env=env)
 
-    def start(self, *args: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    def start(
+        self, *args: str, env: Mapping[str, str] | None = None, program: Sequence[str] = (str(GUARD),)
+    ) -> subprocess.Popen[str]:
         """Start without waiting; what still runs when the test ends is killed, with its process group."""
         process = subprocess.Popen(
-            [str(GUARD), *args],
+            [*program, *args],
             cwd=self.folder,
             env={
                 **self.environment,

@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ from guard_command import CONFIG, Guard
 from seen import everywhere, running
 
 from guard.demo.fleet import Fleet
-from guard.demo.image import Behaviour
+from guard.demo.image import Behaviour, image_id, web_image
+from guard.model import HostPlan, HostResult, HostState, Image, Phase, Plan, Rollback, RollbackOutcome, Trigger
+from guard.rollback.catalog import Catalog
+from guard.store import open_store
 
 Event = dict[str, Any]
 
@@ -132,9 +136,9 @@ def armed(guard: Guard, fickle: Fleet) -> Iterator[Events]:
 
 
 def test_a_gate_arms_at_the_first_failed_check_and_only_swaps_at_the_threshold(guard: Guard, fickle: Fleet) -> None:
-    guard.configure(config(4, "1500ms"))
+    guard.configure(config(15, "1500ms"))
     turn(fickle, good=False)
-    ran = guard("gate", "web", "--for", "20s")
+    ran = guard("gate", "web", "--for", "60s", timeout=150)
     assert ran.code == 3, ran
     assert "armed: web: prepared on 3 hosts" in ran.stdout
     assert "prepared already" in ran.stdout
@@ -277,6 +281,43 @@ def test_a_hold_that_is_set_while_armed_is_kept_and_nothing_stays_prepared(guard
     assert any(event["event"] == "disarmed" for event in watch.seen) or runs(guard) == []
     assert not any("web.guard-next" in line or "backup_" in line for lines in traces(fickle).values() for line in lines)
     assert running(fickle) == everywhere("1.1.0")
+
+
+def test_a_crash_between_the_record_and_the_word_is_finished_by_resume(
+    guard: Guard, fickle: Fleet, armed: Events
+) -> None:
+    """What guard does in between is done here: the intent is written, and then guard is gone."""
+    [folder] = runs(guard)
+    os.kill(armed.process.pid, signal.SIGSTOP)
+    good, bad = image_id(web_image("web:1.0.0")), fickle.hosts[0].docker("inspect", "--format", "{{.Image}}", "web")
+    from_, to = Image("web:1.1.0", bad), Image("web:1.0.0", good)
+    reference = Catalog().resolve("container@1").reference
+    hosts = {host.name: HostPlan(host.name, "web", from_, to, "release") for host in fickle.hosts}
+    plan = Plan("web", reference, "backup_20260101_000000", (tuple(hosts),), hosts)
+    record = Rollback(
+        id=folder.parent.name,
+        service="web",
+        outcome=RollbackOutcome.UNFINISHED,
+        phase=Phase.PREPARING,
+        trigger=Trigger.THRESHOLD,
+        reason="a crash",
+        playbook=reference,
+        started_at=datetime.now(UTC),
+        ended_at=None,
+        hosts={name: HostResult(name, HostState.PLANNED, from_, to) for name in hosts},
+        artifacts=str(folder.parent),
+        verified=False,
+        fence=1,
+    )
+    with open_store("sqlite", guard.state, False) as store:
+        store.begin_rollback(record, plan, "a crash")
+    armed.process.send_signal(signal.SIGKILL)
+    armed.process.wait()
+    ran = guard.json("resume", timeout=120)
+    assert ran.code == 0, ran
+    assert [(one["id"], one["outcome"]) for one in ran.json["rollbacks"]] == [(record.id, "restored")]
+    assert running(fickle) == everywhere("1.0.0")
+    assert not any("web.guard-" in line for lines in traces(fickle).values() for line in lines)
 
 
 @pytest.mark.parametrize("arguments", [("--dry-run",), ("--failure-threshold", "1")])

@@ -11,7 +11,7 @@ from guard_command import CONFIG, Guard
 from seen import everywhere, running
 
 from guard.demo.fleet import Fleet
-from guard.rollback.catalog import shipped_path
+from guard.rollback.catalog import digest_of, load, read_files, shipped_path
 
 CHECK = {"type": "http", "url": "http://{{ ansible_host }}:8080/healthz"}
 
@@ -53,7 +53,9 @@ def test_a_playbook_folder_whose_content_was_changed_is_refused(guard: Guard, fl
     guard.configure({**CONFIG, "playbook_path": ["playbooks"]})
     ran = guard("rollback", "web")
     assert ran.code == 2, ran
-    assert "digest" in ran.stderr
+    expected = load(shipped_path() / "container" / "1.0.0").reference.digest
+    assert expected in ran.stderr
+    assert digest_of(dict(read_files(own / "1.0.0"))) in ran.stderr
     assert running(fleet) == everywhere("1.0.0")
 
 

@@ -129,26 +129,48 @@ def test_a_bad_hook_is_found_before_anything_is_touched(guard: Guard, fleet: Fle
     assert "cannot be read" in guard("validate").stderr
 
 
-def test_after_a_crash_of_the_run_no_host_stays_drained(guard: Guard, fleet: Fleet) -> None:
-    slow = UNDRAIN.replace(
-        "- name: Put", "- ansible.builtin.pause: {seconds: 10}\n  when: inventory_hostname == 'web1'\n- name: Put"
-    )
-    with_hooks(guard, undrain=slow)
-    fleet.deploy(fleet.provide("1.1.0", Behaviour.ERROR))
+SLOW = "- ansible.builtin.pause: {seconds: 6}\n  when: inventory_hostname == 'web1'\n"  # web1 is swapped, and drained
+
+
+def crash(guard: Guard, run: str) -> None:
+    """Kill guard and the run's own process right after web1's swap in that run, before its hook after the swap."""
     process = guard.start("rollback", "web")
-    deadline = time.monotonic() + 60
-    while not any('"restored"' in e.read_text() for e in guard.state.glob("runs/rb-*/run-1/events.jsonl")):
-        assert time.monotonic() < deadline
+    deadline = time.monotonic() + 90
+    while not any('"restored"' in events.read_text() for events in guard.state.glob(f"runs/rb-*/{run}/events.jsonl")):
+        assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    (pid,) = guard.state.glob("runs/rb-*/run-1/pid")
+    (pid,) = guard.state.glob(f"runs/rb-*/{run}/pid")
     os.kill(json.loads(pid.read_text())["pid"], signal.SIGKILL)
-    assert "undrain web1" not in diary(guard)
+    assert [line for line in diary(guard) if " web1" in line][-1].startswith("drain")
+
+
+def nobody_is_drained(guard: Guard) -> None:
+    lines = diary(guard)
+    for name in ("web1", "web2", "web3"):
+        last = [line.split()[0] for line in lines if line.split()[1] == name][-1]
+        assert last == "undrain", lines
+
+
+def test_after_a_crash_of_the_run_no_host_stays_drained(guard: Guard, fleet: Fleet) -> None:
+    with_hooks(guard, undrain=SLOW + UNDRAIN)
+    fleet.deploy(fleet.provide("1.1.0", Behaviour.ERROR))
+    crash(guard, "run-1")
     resumed = guard.json("resume", timeout=120)
     assert resumed.code == 0, resumed
     assert running(fleet) == everywhere("1.0.0")
-    lines = diary(guard)
-    for name in ("web1", "web2", "web3"):
-        assert f"undrain {name}" in lines[lines.index(f"drain {name} web:1.0.0 8080") :], lines
+    nobody_is_drained(guard)
     assert {h["state"] for h in guard.json("history").json["rollbacks"][0]["hosts"].values()} == {"restored"}
+
+
+def test_nor_after_a_crash_on_the_way_back(guard: Guard, fleet: Fleet) -> None:
+    fails_once = "- ansible.builtin.fail: {msg: no}\n  when: inventory_hostname == 'web2'\n"
+    with_hooks(guard, undrain=SLOW + UNDRAIN, drain=DRAIN + fails_once, on_batch_failure="revert")
+    fleet.deploy(fleet.provide("1.1.0", Behaviour.ERROR))
+    crash(guard, "run-2")
+    guard.json("resume", timeout=120)
+    assert running(fleet) == everywhere("1.1.0")
+    nobody_is_drained(guard)
+    record = guard.json("history").json["rollbacks"][0]
+    assert (record["outcome"], record["phase"]) == ("failed", "reverted")

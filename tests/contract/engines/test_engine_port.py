@@ -168,3 +168,19 @@ def test_a_swap_and_a_one_off_run_are_not_further_containers(fleet: Fleet, compo
     facts = asyncio.run(main())
     assert facts is not None
     assert facts.name == "shop-web-1"
+
+
+def test_a_digest_that_cannot_be_pulled_is_told_with_the_reason(ask: Ask[object]) -> None:
+    problem = ask(lambda engine: engine.pull_problem("127.0.0.1:1/web@sha256:" + "0" * 64))
+    assert problem and "127.0.0.1:1" in problem
+
+
+def test_room_for_images_and_the_python_are_seen_as_far_as_the_way_lets_them(
+    ask: Ask[object], request: pytest.FixtureRequest
+) -> None:
+    means = ask(lambda engine: engine.means())
+    if "socket" in request.node.name:  # the engine's folder is the host's, and this machine may have none of that name
+        assert means.python is None
+    else:
+        assert means.free_bytes is not None and means.free_bytes > 0
+        assert means.python is not None and means.python >= (3, 8)

@@ -86,7 +86,12 @@ def sweep() -> None:
     for folder in Path(tempfile.gettempdir()).glob("guard-restore-*-*"):
         owner = folder.name.split("-")[2]
         if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+            if (folder / "containers.conf").exists():  # Podman's containers outlive it, and its runner
+                own = {"PATH": os.environ["PATH"], "CONTAINERS_CONF": f"{folder}/containers.conf"}
+                own["CONTAINERS_STORAGE_CONF"] = f"{folder}/storage.conf"
+                subprocess.run(["podman", "rm", "--all", "--force", "--time=0"], env=own, check=False)
             clear(folder, f"grd{int(owner) % 100000}")
+            clear(folder, f"grp{int(owner) % 100000}")
 
 
 class Dockerd:

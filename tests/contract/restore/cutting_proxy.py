@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import re
+import select
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler
@@ -15,7 +16,8 @@ class CuttingProxy:
     """Forwards to the engine's socket. At the ``nth`` request that matches ``cut`` it stalls for good and sets ``reached``.
 
     ``when`` "before": the engine never sees the request. "after": the engine has done it, the answer never comes.
-    "refuse": the engine never sees it, and the answer is an error.
+    "refuse": the engine never sees it, and the answer is an error. "hold": like "before", but once ``over`` is set the
+    engine gets it, unless the one who asked is gone by then; "hold-after": like "after", and then the answer comes.
     ``changes`` lists every request that changes something, as "METHOD path" without version and IDs.
     """
 
@@ -33,7 +35,7 @@ class CuttingProxy:
             def handle_one_request(self) -> None:
                 try:
                     super().handle_one_request()
-                except (BrokenPipeError, ConnectionResetError):
+                except OSError:  # the module or the engine is gone, as it was meant to be
                     self.close_connection = True
 
             def forward(self) -> None:
@@ -46,9 +48,13 @@ class CuttingProxy:
                     return self.stall()
                 if hit and proxy.when == "refuse":
                     return self.send_error(500)
+                if hit and proxy.when == "hold" and not self.held():
+                    return None
                 status, headers, content = proxy.ask(self.command, self.path, body)
-                if hit:
+                if hit and proxy.when == "after":
                     return self.stall()
+                if hit and proxy.when == "hold-after" and not self.held():
+                    return None
                 self.send_response_only(status)
                 for key in ("Api-Version", "Content-Type"):
                     if key in headers:
@@ -62,6 +68,13 @@ class CuttingProxy:
                 proxy.reached.set()
                 proxy.over.wait(60)
                 self.close_connection = True
+
+            def held(self) -> bool:
+                """Wait for the word to go on; False when nobody waits for the answer any more."""
+                self.stall()
+                asker = select.select([self.connection], [], [], 0)[0] and not self.connection.recv(1, socket.MSG_PEEK)
+                self.close_connection = bool(asker)
+                return not asker
 
             do_GET = do_POST = do_DELETE = forward
 

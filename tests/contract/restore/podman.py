@@ -31,6 +31,11 @@ STORAGE = '[storage]\ndriver = "overlay"\ngraphroot = "{folder}/root"\nrunroot =
 class Podman(Dockerd):
     """As ``Dockerd``, with the podman command in place of docker's: they take the same words here."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.bridge = f"grp{os.getpid() % 100000}"
+        self.subnet = f"172.30.{os.getpid() % 250}"
+
     def start(self) -> None:
         (self.folder / "networks").mkdir(exist_ok=True)
         (self.folder / "containers.conf").write_text(CONTAINERS.format(folder=self.folder))

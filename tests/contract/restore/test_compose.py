@@ -488,3 +488,20 @@ def test_a_deploy_while_a_rollback_is_prepared_wins(shop: Shop, pin: bool) -> No
     assert shop("swap")["kind"] == "mismatch"
     shop("discard")
     settled(shop, "web:moves")
+
+
+@pytest.mark.parametrize(
+    ("cut", "when"),
+    [
+        ("POST rename shop-web-1.guard-prev", "after"),
+        ("POST stop", "after"),
+        ("POST start", "after"),
+        ("DELETE", "before"),
+    ],
+)
+def test_an_up_after_a_swap_was_killed_leaves_something_to_finish_it_with(shop: Shop, cut: str, when: str) -> None:
+    kill_at(shop, shop.plan(), cut, when)
+    shop.up()
+    assert shop.engine.docker("ps", "-q", "--filter", "label=com.docker.compose.service=web"), "something runs"
+    assert rerun(shop, shop.plan())["state"] == "restored"
+    settled(shop, "web:1.0.0")

@@ -119,6 +119,46 @@ def test_an_undo_killed_at_any_request_is_finished_by_the_next_run(
     assert restore.engine.names() == {"web"}
 
 
+def test_a_run_that_asks_again_after_it_was_reverted_gets_the_same_answer_and_no_second_outage(
+    restore: Restore,
+) -> None:
+    restore.deploy()
+    plan = restore.plan(target=restore.target("web:exits"))
+    first = restore("swap", plan)
+    before = restore.engine.inspect("web")
+    again = restore("swap", plan)
+    assert (first["state"], again["state"], again["changed"]) == ("reverted", "reverted", False)
+    assert (again["error"], again["downtime_s"]) == (first["error"], first["downtime_s"])
+    assert restore.engine.inspect("web") == before
+    assert restore("swap", {**plan, "run_id": "run-2"})["changed"] is True, "another run tries anew"
+
+
+def test_a_run_that_asks_again_after_its_answer_was_lost_hears_how_long_it_was_down(restore: Restore) -> None:
+    restore.deploy()
+    first = restore("swap", restore.plan())
+    again = restore("swap", restore.plan())
+    assert (again["state"], again["backup_tag"]) == ("unchanged", first["backup_tag"])
+    assert again["downtime_s"] == first["downtime_s"] is not None
+    assert restore("swap", restore.plan(run_id="run-2"))["downtime_s"] is None, "it was not that run"
+
+
+def test_an_image_that_has_lost_its_last_name_is_restored_by_its_id(restore: Restore) -> None:
+    restore.deploy()
+    target = {"image": restore.ids["web:1.0.0"], "image_id": restore.ids["web:1.0.0"]}
+    assert restore("swap", restore.plan(target=target))["state"] == "restored"
+    assert restore.runs_image("web:1.0.0")
+    assert restore.engine.inspect("web")["Config"]["Image"].startswith("web:guard_")
+
+
+def test_what_a_container_prints_is_told_without_the_secrets_it_was_given(restore: Restore) -> None:
+    health = ["--health-cmd", "echo $DB_PASSWORD; exit 1", "--health-interval", "1s", "--health-retries", "1"]
+    restore.deploy("-e", "DB_PASSWORD=hush-hush-7", *health)
+    result = restore("swap")
+    assert result["state"] == "reverted"
+    assert "********" in result["error"]
+    assert "hush-hush-7" not in json.dumps(result)
+
+
 SELF_REMOVING = [
     ("POST create web.guard-spare", 1),
     ("POST rename web.guard-prev", 1),

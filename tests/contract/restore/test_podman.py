@@ -6,15 +6,17 @@ import asyncio
 import http.client
 import json
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from guard_command import Guard
 
 from guard.engines.docker_api import DockerEngine
 from guard.engines.local import UnixWay
 
-from .conftest import Json, Restore
+from .conftest import Json, Restore, sweep
 from .podman import Podman
 
 CHECK = ("--health-cmd", "test -e /srv/index.html", "--health-interval", "1h")
@@ -22,6 +24,7 @@ CHECK = ("--health-cmd", "test -e /srv/index.html", "--health-interval", "1h")
 
 @pytest.fixture(scope="module")
 def podman() -> Iterator[Podman]:
+    sweep()
     engine = Podman()
     engine.start()
     try:
@@ -89,7 +92,8 @@ def test_all_that_podman_gives_back_is_kept(restore: Restore, tmp_path: Path) ->
     # fmt: off
     restore.deploy(
         "-e", "MINE=1", "-e", "TEMPLATE={{ 7*7 }} $(id)", "--label", "mine=yes", "-p", "127.0.0.1::80", "-p", "127.0.0.1:18398:53/udp",
-        "-v", "named:/named:ro", "-v", "/anonymous", "-v", f"{tmp_path}:/bound:ro", "--tmpfs", "/scratch:size=64k",
+        "-v", "named:/named:ro", "-v", "/anonymous", "-v", f"{tmp_path}:/bound:ro", "--tmpfs", "/scratch:size=64k", "--mount", f"type=bind,src={tmp_path},dst=/mounted,ro",
+        "--mount", "type=tmpfs,dst=/small,tmpfs-size=4096",
         "--memory", "64m", "--memory-swap", "80m", "--cpus", "0.5", "--cpuset-cpus", "0", "--pids-limit", "99", "--cap-add", "NET_ADMIN",
         "--cap-drop", "MKNOD", "--security-opt", "no-new-privileges", "--ulimit", "nofile=300:600", "--ulimit", "nproc=90:90",
         "--hostname", "shop", "--dns", "10.1.2.3", "--dns-search", "example.org", "--add-host", "upstream:10.9.9.9",
@@ -121,6 +125,10 @@ def test_all_that_podman_gives_back_is_kept(restore: Restore, tmp_path: Path) ->
     mine = Path(f"/proc/{after['State']['Pid']}")
     assert "Umask:\t0022" in (mine / "status").read_text()
     assert restore.engine.docker("exec", "web", "cat", "/proc/sys/net/ipv4/ip_unprivileged_port_start") == "0"
+    compare_mounts = [
+        {m["Destination"]: (m["Type"], m["Source"], m["RW"]) for m in seen["Mounts"]} for seen in (before, after)
+    ]
+    assert compare_mounts[0] == compare_mounts[1]
     engine.docker("exec", "web", "test", "-e", "/anonymous/mine")
     engine.docker("exec", "web", "test", "-e", "/image-volume/mine")
 
@@ -151,7 +159,8 @@ def test_prepare_stops_nothing_and_discard_takes_it_back(restore: Restore) -> No
     ("options", "why"),
     [
         (("--userns", "host", "--umask", "0077"), "--umask"),
-        (("--ip", "172.31.9.9"), "--ip"),
+        (("--mount", "type=bind,src=/srv,dst=/srv,U=true"), "--mount"),
+        (("--ip", "172.30.9.9"), "--ip"),
         (("--security-opt", "seccomp=unconfined"), "seccomp=unconfined"),
         (("--label", "PODMAN_SYSTEMD_UNIT=web.service"), "web.service"),
         (("--pod", "shop"), "pod"),
@@ -194,3 +203,29 @@ def test_guard_sees_containers_and_images_of_podman(restore: Restore) -> None:
     assert {image.digests for image in images} == {()}, "localhost/ is no registry that anything could be pulled from"
     found = asyncio.run(engine.image(restore.ids["web:1.0.0"]))
     assert found is not None and found.image_id == restore.ids["web:1.0.0"]
+
+
+def test_the_guard_command_snapshots_and_restores_a_container_of_podman(restore: Restore, tmp_path: Path) -> None:
+    """Through the inventory, Ansible and the published playbook: ``guard_docker_host`` is all that is different."""
+    host = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    host["guard_docker_host"] = f"unix://{restore.engine.socket}"
+    inventory = tmp_path / "inventory.yml"
+    inventory.write_text(json.dumps({"all": {"hosts": {"pod1": host}}}))
+    guard = Guard(tmp_path, inventory)
+    checks = [{"type": "docker", "interval": "1s"}]
+    rollback = {"verify_for": "1s", "min_gap": "0s"}
+    guard.configure(
+        {"services": [{"name": "web", "hosts": "all", "container": "web", "rollback": rollback, "checks": checks}]}
+    )
+    restore.deploy(image="web:1.0.0")
+    taken = guard("snapshot", "web")
+    assert taken.code == 0, taken
+    restore.engine.docker("rm", "--force", "--time=0", "web")
+    restore.deploy(image="web:1.1.0")
+    ready = guard.json("ready", "web")
+    assert (ready.code, ready.json["hosts"]["pod1"]["to"]["image"]) == (0, "localhost/web:1.0.0"), ready
+    ran = guard.json("rollback", "web")
+    assert (ran.code, ran.json["outcome"], ran.json["verified"]) == (0, "restored", True), ran
+    assert ran.json["hosts"]["pod1"]["to"]["image_id"] == restore.ids["web:1.0.0"]
+    assert "sha256:" + restore.engine.inspect("web")["Image"] == restore.ids["web:1.0.0"]
+    assert guard.json("rollback", "web").json["hosts"]["pod1"]["state"] == "unchanged"

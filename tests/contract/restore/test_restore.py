@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.registry import Registry
 
 from .conftest import Restore
 
@@ -257,6 +259,20 @@ def test_an_image_is_pulled_by_digest_when_it_is_missing(restore: Restore, regis
     assert restore.engine.inspect("web")["Config"]["Image"] == f"{registry}/web:guard_{found['Id'][7:19]}"
 
 
+def test_an_image_that_was_pulled_to_be_prepared_goes_again(restore: Restore, registry: str) -> None:
+    restore.engine.image(f"{registry}/web:8.8.8", "LABEL only=there")
+    restore.engine.docker("push", f"{registry}/web:8.8.8")
+    found = json.loads(restore.engine.docker("image", "inspect", f"{registry}/web:8.8.8"))[0]
+    restore.engine.docker("rmi", f"{registry}/web:8.8.8")
+    restore.deploy()
+    before = restore.engine.docker("images", "-a", "-q", "--no-trunc").split()
+    target = {"image": f"{registry}/web:8.8.8", "image_id": found["Id"], "digest": found["RepoDigests"][0]}
+    restore("prepare", restore.plan(target=target))
+    assert found["Id"] in restore.engine.docker("images", "-a", "-q", "--no-trunc").split()
+    restore("discard", restore.plan(target=target))
+    assert set(restore.engine.docker("images", "-a", "-q", "--no-trunc").split()) == set(before)
+
+
 def test_a_digest_the_registry_does_not_have_is_a_clear_failure(restore: Restore, registry: str) -> None:
     restore.deploy()
     digest = f"{registry}/web@sha256:{'cd' * 32}"
@@ -268,23 +284,7 @@ def test_a_digest_the_registry_does_not_have_is_a_clear_failure(restore: Restore
 
 
 @pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A local docker-registry; its host:port."""
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    folder = tmp_path_factory.mktemp("registry")
-    (folder / "config.yml").write_text(
-        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {folder}}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n"
-    )
-    command = ["docker-registry", "serve", str(folder / "config.yml")]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 15
-    while socket.socket().connect_ex(("127.0.0.1", port)):
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.05)
-    yield f"127.0.0.1:{port}"
-    process.terminate()
-    process.wait()
+    with Registry(tmp_path_factory.mktemp("registry")) as running:
+        yield running.address

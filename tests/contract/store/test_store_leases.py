@@ -90,3 +90,17 @@ def test_a_lease_that_ran_out_and_nobody_took_is_renewed(store: Store) -> None:
     store.renew(Lease("web", "alice", lease.fence, LONG))
     with pytest.raises(LeaseHeld):
         store.acquire("web", "bob", LONG)
+
+
+def test_a_fence_can_be_had_without_taking_the_service_and_is_above_every_earlier_one(store: Store) -> None:
+    first = store.acquire("web", "alice", LONG)
+    with pytest.raises(LeaseHeld, match="alice"):
+        store.next_fence("web")
+    store.release(first)
+    fence = store.next_fence("web")
+    second = store.acquire("web", "bob", LONG)
+    assert first.fence < fence < second.fence
+
+
+def test_an_untouched_service_has_a_fence_to_give(store: Store) -> None:
+    assert 0 < store.next_fence("new") < store.next_fence("new")

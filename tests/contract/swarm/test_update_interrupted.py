@@ -101,3 +101,27 @@ def test_an_engine_that_restarts_under_an_update_is_waited_for(swarm: Swarm) -> 
         result = swarm.finish(process)
     assert result["state"] == "restored", result
     assert swarm.engine.images_run() == {swarm.ids["web:1.0.0"]}
+
+
+def test_an_update_that_the_swarm_refuses_changes_nothing_and_can_be_tried_again(swarm: Swarm) -> None:
+    swarm.deploy(image="web:1.1.0", replicas=1)
+    before = swarm.engine.service()
+    own = swarm.engine.folder / "cut.sock"
+    own.unlink(missing_ok=True)
+    with CuttingProxy(swarm.engine.socket, own, UPDATE, "refuse"):
+        result = swarm("swap", swarm.plan(engine=f"unix://{own}"))
+    assert (result["state"], result["kind"]) == ("failed", "engine"), result
+    assert swarm.engine.service() == before
+    assert rerun(swarm, swarm.plan())["state"] == "restored"
+
+
+def test_a_way_back_that_the_swarm_refuses_for_a_moment_is_insisted_on(swarm: Swarm) -> None:
+    """As it does while it chooses another leader."""
+    swarm.deploy(image="web:1.1.0", replicas=1)
+    before = specs(swarm)
+    own = swarm.engine.folder / "cut.sock"
+    own.unlink(missing_ok=True)
+    with CuttingProxy(swarm.engine.socket, own, UPDATE, "refuse", 2):
+        result = swarm("swap", swarm.plan(target=swarm.target("web:exits"), engine=f"unix://{own}"))
+    assert result["state"] == "reverted", result
+    assert specs(swarm) == before

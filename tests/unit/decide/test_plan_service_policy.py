@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from guard.decide.outcome import outcome_of
 from guard.decide.plan import resolve_batches
 from guard.decide.policy import RULES, PolicyFacts, ask_all, vetoes
-from guard.decide.recover import left_to_do, observed, still_restored
+from guard.decide.recover import credited, left_to_do, observed
 from guard.decide.service import failing_hosts, has_failed, state_of
 from guard.decide.thresholds import TargetStatus
 from guard.model import (
@@ -24,6 +24,8 @@ from guard.model import (
     HostResult,
     HostState,
     Image,
+    Plan,
+    PlaybookRef,
     RollbackOutcome,
     State,
     TargetKey,
@@ -112,6 +114,7 @@ HOLD = Hold("web", "migration", "ann", NOW, NOW + timedelta(hours=2))
         ({"plans": {"web1": replace(PLAN, to=None, problem="nothing there")}}, ["target_known"]),
         ({"plans": {}}, ["target_known"]),
         ({"last_automatic_at": NOW - timedelta(seconds=599)}, ["min_gap"]),
+        ({"last_automatic_at": NOW + timedelta(hours=1)}, []),  # the clock was set back
         ({"last_automatic_at": NOW - timedelta(seconds=600)}, []),
         ({"last_restored": {"web1": NEW.image_id}}, ["loop"]),
         ({"last_restored": {"web1": OLD.image_id}}, []),
@@ -202,8 +205,13 @@ def test_what_is_left_is_what_is_planned_or_out_of_reach() -> None:
     assert left_to_do(results, again=True) == ("restored", "unreachable", "planned")
 
 
-def test_a_host_restored_before_a_crash_stays_so_when_the_resumed_run_finds_nothing_to_do() -> None:
-    before, unchanged = result(HostState.RESTORED), replace(result(HostState.UNCHANGED), from_=OLD)
-    assert still_restored(before, unchanged) is before
-    assert still_restored(None, unchanged) is unchanged
-    assert still_restored(before, result(HostState.FAILED)).state is HostState.FAILED
+@pytest.mark.parametrize("state", [HostState.RESTORED, HostState.UNCHANGED])
+def test_a_host_that_an_earlier_run_of_the_same_rollback_restored_was_restored_by_it(state: HostState) -> None:
+    playbook = PlaybookRef("container", "1.0.0", "sha256:1")
+    plan = Plan("web", playbook, "backup_20261123_101112", (("web1",),), {"web1": PLAN}, "stop")
+    told = credited(plan, HostResult("web1", state, OLD, OLD))
+    assert (told.state, told.from_, told.backup_tag) == (HostState.RESTORED, PLAN.from_, "backup_20261123_101112")
+    assert credited(plan, result(HostState.REVERTED)) == result(HostState.REVERTED)
+    nothing_to_do = Plan("web", playbook, "backup_1", (), {"web1": HostPlan("web1", "web", OLD, OLD)}, "stop")
+    unchanged = HostResult("web1", HostState.UNCHANGED, OLD, OLD)
+    assert credited(nothing_to_do, unchanged) == unchanged

@@ -111,6 +111,15 @@ def test_only_what_is_not_as_it_was_is_put_back(facts: HostFacts, state: str, of
         assert (back.backup_tag, back.on_batch_failure) == ("backup_20261124_120001", "continue")
 
 
+def test_after_a_cut_run_with_hooks_hosts_that_are_as_they_were_get_their_hooks_too() -> None:
+    was = {"web1": known(HostState.PLANNED)}
+    assert inverse(PLAN, {"web1": seen(BAD)}, was, "backup_20261124_120001", again=True).batches == (("web1",),)
+    assert untouched(PLAN, {"web1": seen(BAD)}, was, WHY, again=True) == {}
+    assert not inverse(PLAN, {"web1": seen(OTHER)}, was, "backup_20261124_120001", again=True).batches
+    unchanged = HostResult("web1", HostState.UNCHANGED, BAD, BAD)
+    assert put_back(PLAN.hosts["web1"], was["web1"], unchanged, WHY).state is HostState.SKIPPED
+
+
 @pytest.mark.parametrize(
     ("facts", "was", "state", "error"),
     [

@@ -136,6 +136,11 @@ def test_in_a_rolling_deploy_the_bad_image_is_the_one_that_came_last() -> None:
     assert bad_images(hosts, frozenset({"web2"}), []) == {image_id(1)}
 
 
+def test_what_a_partial_rollback_left_over_is_the_bad_one_although_the_restored_one_was_recorded_later() -> None:
+    hosts = [facts(2, 1, 2), facts(1, 1, 2, host="web2")]
+    assert bad_images(hosts, frozenset(), [release(1), release(2, REJECTED), release(1)]) == {image_id(2)}
+
+
 VERSIONS = st.integers(0, 5)
 LEDGERS = st.lists(
     st.builds(release, VERSIONS, st.sampled_from(ReleaseState), healthy=st.sampled_from([True, False, None])),

@@ -27,13 +27,13 @@ from guard.rollback.workdir import config_text
 def test_a_hook_that_is_no_list_of_tasks_is_refused_by_its_key(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "drain.yml").write_text(text)
     with pytest.raises(ConfigError, match=message) as caught:
-        read_hooks({"before": tmp_path / "drain.yml"})
+        read_hooks("web", {"before": tmp_path / "drain.yml"})
     assert "rollback.hooks.before" in caught.value.message
 
 
 def test_a_hook_that_is_not_there_says_where_it_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=str(tmp_path / "gone.yml")):
-        read_hooks({"before": None, "after": tmp_path / "gone.yml"})
+        read_hooks("web", {"before": None, "after": tmp_path / "gone.yml"})
 
 
 def test_ansibles_own_tags_are_left_to_ansible(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_ansibles_own_tags_are_left_to_ansible(tmp_path: Path) -> None:
     path.write_text(
         "- name: Drain\n  debug:\n    msg: !unsafe '{{ x }}'\n    key: !vault |\n      $ANSIBLE_VAULT;1.1\n"
     )
-    (hook,) = read_hooks({"before": path, "after": None})
+    (hook,) = read_hooks("web", {"before": path, "after": None})
     assert (hook.when, hook.content) == ("before", path.read_bytes())
     assert len(hook.sha256) == 64
 

@@ -87,3 +87,8 @@ def test_an_ordinary_name_is_not_a_secrets(key: str) -> None:
 
 def test_secrets_are_collected_below_their_keys() -> None:
     assert secrets_in({"a": {"token": ["x", {"y": "z"}]}, "password": 1234, "port": 80}) == {"x", "z", "1234"}
+
+
+def test_the_password_of_a_known_address_is_masked_also_when_it_stands_alone() -> None:
+    redactor = Redactor(["postgresql://shop:s3cret-of-shop@db/shop", "host=db password=other-s3cret"])
+    assert redactor.text("the check said s3cret-of-shop, then other-s3cret") == f"the check said {MASK}, then {MASK}"

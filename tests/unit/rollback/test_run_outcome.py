@@ -41,6 +41,7 @@ PREPARED = ok(said("planned"), "prepare")
 B_FAILED = Event(FAILED, "b", "swap", said("failed", error="no"))
 B_GOOD = Event(OK, "b", "swap", said("restored"))
 
+KILLED = {"msg": "no start of json char found", "rc": 137, "module_stdout": "", "module_stderr": "Killed"}
 FINISHED = [
     ("a module that restored", [start(), ok(said("restored"))], "restored", None),
     ("nothing to do", [ok(said("unchanged", from_=NEW))], "unchanged", None),
@@ -61,8 +62,12 @@ FINISHED = [
     ("only skipped", [Event(SKIPPED, "a", "swap")], "failed", "without a result"),
     ("another module's state", [ok({"state": "started"})], "failed", "without a result"),
     ("a state nobody knows", [ok(said("excellent"))], "failed", "without a result"),
-    ("began, and no word", [start()], "failed", "unknown until it is looked at"),
+    ("began, and no word", [start()], "planned", "unknown until it is looked at"),
     ("a crashed module", [failed({"msg": "MODULE FAILURE", "rc": 1})], "failed", "MODULE FAILURE"),
+    ("a killed module", [start(), failed(KILLED)], "planned", "was killed there"),
+    ("killed while preparing, errors ignored", [failed(KILLED, ignored=True)], "planned", "was killed there"),
+    ("a killed command that is no module", [failed({"msg": "x", "rc": 137})], "failed", "x"),
+    ("an engine that went away", [failed(said("failed", error="gone", kind="engine_gone"))], "unreachable", "gone"),
     ("a silent failure", [failed({})], "failed", "did not say why"),
     (
         "an ignored failure of another task",
@@ -83,7 +88,7 @@ FINISHED = [
         "restored, but then",
     ),
     ("a later task", [ok(said("restored")), start("hook"), ok({"changed": True}, "hook")], "restored", None),
-    ("restored, and began something more", [ok(said("restored")), start("hook")], "failed", "unknown"),
+    ("restored, and began something more", [ok(said("restored")), start("hook")], "planned", "unknown"),
     ("dropped by a stopped batch", [PREPARED, B_FAILED], "skipped", "another host's failure"),
     ("dropped before it was prepared", [B_FAILED], "skipped", "another host's failure"),
     ("a play that left it out", [B_GOOD], "failed", "without a result"),
@@ -98,13 +103,13 @@ def test_a_finished_run(events: list[Event], state: str, error: str | None) -> N
 
 
 CUT_OFF = [
-    ("lost without a word", [], Ending.LOST, "failed", "vanished"),
-    ("lost before its turn", [PREPARED], Ending.LOST, "failed", "unknown until it is looked at"),
+    ("lost without a word", [], Ending.LOST, "planned", "vanished"),
+    ("lost before its turn", [PREPARED], Ending.LOST, "planned", "unknown until it is looked at"),
     ("lost after its result", [start(), ok(said("restored"))], Ending.LOST, "restored", None),
     ("cancelled before its turn", [PREPARED], Ending.CANCELLED, "skipped", "cancelled before its turn"),
     ("cancelled in its turn", [PREPARED, start()], Ending.CANCELLED, "failed", "cancelled during 'swap'"),
-    ("timed out in its turn", [start()], Ending.TIMED_OUT, "failed", "time-out during 'swap'"),
-    ("ansible did not start", [], Ending.BROKEN, "skipped", "broke off before its turn"),
+    ("timed out in its turn", [start()], Ending.TIMED_OUT, "planned", "time-out during 'swap'"),
+    ("ansible did not start", [], Ending.BROKEN, "planned", "broke off"),
 ]
 
 

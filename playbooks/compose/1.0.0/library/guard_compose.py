@@ -9,6 +9,7 @@ The container is swapped as guard_container does it (see there, and ``Swap``); w
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -146,6 +147,16 @@ def path(*segments, **query):
         if value is not None
     ]
     return "/" + "/".join(quoted(segment) for segment in segments) + ("?" + "&".join(pairs) if pairs else "")
+
+
+def demultiplexed(data):
+    """Join the frames of a log stream: stream number, three zeros, length (4 bytes, big endian), text."""
+    lines, position = [], 0
+    while position + 8 <= len(data):
+        size = struct.unpack(">I", data[position + 4 : position + 8])[0]
+        lines.append(data[position + 8 : position + 8 + size])
+        position += 8 + size
+    return b"".join(lines)
 
 
 class Engine:
@@ -329,12 +340,7 @@ class Engine:
         except EngineError as refused:
             return f"(no log: {refused})"
         if not container["Config"].get("Tty"):
-            lines, position = [], 0
-            while position + 8 <= len(data):
-                size = struct.unpack(">I", data[position + 4 : position + 8])[0]
-                lines.append(data[position + 8 : position + 8 + size])
-                position += 8 + size
-            data = b"".join(lines)
+            data = demultiplexed(data)
         return data[-LOG_BYTES:].decode("utf-8", "replace")
 
     def passes(self, container_id, command):
@@ -361,10 +367,14 @@ class Engine:
 LOCK_WAIT_S = 10.0
 
 
+def folder_name(chosen):
+    """Where guard's folder on this host is."""
+    return chosen or ("/var/lib/guard" if os.geteuid() == 0 else os.path.expanduser("~/.local/state/guard"))
+
+
 def state_folder(chosen, look_only):
     """guard's folder on this host, made 0700 when missing. Refused when somebody else could write into it."""
-    if chosen is None:
-        chosen = "/var/lib/guard" if os.geteuid() == 0 else os.path.expanduser("~/.local/state/guard")
+    chosen = folder_name(chosen)
     if look_only:
         return chosen
     try:
@@ -472,15 +482,34 @@ class Memory:
         write_durably(self.journal_name, json.dumps(self.facts).encode() + b"\n")
 
     def note(self, **facts):
-        """Append facts, on disk when this returns."""
+        """Append facts, on disk when this returns.
+
+        Not while a swap is under way and the disk has become full: to stop there could leave nothing running. That it
+        is under way is on disk already, and the names of the containers say how far it has come.
+        """
+        under_way = self.facts.get("phase") in ("swapping", "undoing")
+        self.facts.update(facts)
+        try:
+            self.append(json.dumps(facts).encode() + b"\n")
+        except OSError as wrong:
+            if not under_way:
+                raise Problem("state", f"guard's journal {self.journal_name} can't be written: {wrong}") from wrong
+
+    def append(self, line):
+        """All of the line, or none of it."""
         if self.handle is None:
             self.handle = os.open(self.journal_name, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             size = os.fstat(self.handle).st_size
             if size and os.pread(self.handle, 1, size - 1) != b"\n":
                 os.write(self.handle, b"\n")
-        self.facts.update(facts)
-        os.write(self.handle, json.dumps(facts).encode() + b"\n")
-        os.fdatasync(self.handle)
+        size = os.fstat(self.handle).st_size
+        try:
+            if os.write(self.handle, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fdatasync(self.handle)
+        except OSError:
+            os.ftruncate(self.handle, size)
+            raise
 
     def close(self):
         if self.handle is not None:
@@ -1016,6 +1045,21 @@ def cut_off(engine, old):
             yield f"container {name} lives in its network ({shared[:22]}) and would be left without: recreate it, too"
 
 
+# ---------------------------------------------------------------------------------------------------------- masking.py
+
+SECRET_NAME = re.compile(r"pass|pwd|secret|token|key|credential|dsn|auth", re.IGNORECASE)
+SHORTEST_SECRET = 4
+
+
+def masked(said, container):
+    """The text, with the values of environment variables that are named like a secret masked."""
+    pairs = [pair.partition("=") for pair in container["Config"].get("Env") or ()]
+    values = {value for name, _, value in pairs if SECRET_NAME.search(name) and len(value) >= SHORTEST_SECRET}
+    for value in sorted(values, key=len, reverse=True):
+        said = said.replace(value, "********")
+    return said
+
+
 # ----------------------------------------------------------------------------------------------------------- podman.py
 
 # Options of `podman run` that its answers (or the container's own OCI file) give back: those with a value, those without.
@@ -1074,9 +1118,10 @@ def options(command):
 
 def refuse(old, seen, given):
     unit = (old["Config"].get("Labels") or {}).get("PODMAN_SYSTEMD_UNIT")
-    lost = sorted(set(given) - set(GIVEN_BACK + GIVEN_BACK_FLAGS) - {"--security-opt"})
+    lost = sorted(set(given) - set(GIVEN_BACK + GIVEN_BACK_FLAGS) - {"--security-opt", "--mount"})
     lost += [f"--security-opt {value}" for value in given.get("--security-opt", ()) if value != "no-new-privileges"]
     lost += [f"--network {value}" for key in ("--network", "--net") for value in given.get(key, ()) if ":" in value[1:]]
+    lost += [f"--mount {value}" for value in given.get("--mount", ()) if not plain_mount(value)]
     lost += [f"--health-interval {value}" for value in given.get("--health-interval", ()) if value == "disable"]
     why = None
     if unit:
@@ -1089,6 +1134,13 @@ def refuse(old, seen, given):
         raise Problem(
             "podman", f"nothing was touched: container {old['Name'][1:]} cannot be replaced through Podman: {why}"
         )
+
+
+def plain_mount(value):
+    """A bind, volume or tmpfs mount without options that Podman would not tell again."""
+    keys = dict(part.partition("=")[::2] for part in value.split(","))
+    known = {"type", "src", "source", "dst", "destination", "target", "ro", "readonly", "rw", "tmpfs-size"}
+    return keys.get("type", "volume") in ("bind", "volume", "tmpfs") and not set(keys) - known
 
 
 def docker_shape(old, seen, image, given):
@@ -1207,6 +1259,7 @@ DISCARD, DONE = "discard", "done"
 PREPARE_STEPS = (PULL, PIN, TAG_BACKUP, CREATE, CONNECT, SPARE)
 SWAP_STEPS = (RENAME_OLD, RENAME_NEW, HOLD_OLD, STOP_OLD, START_NEW, AWAIT_NEW, REMOVE_OLD, DONE)
 UNDO_STEPS = (STOP_NEW, PARK_NEW, RETURN_OLD, RELEASE_OLD, START_OLD, REMOVE_NEW, DONE)
+STEPS = tuple(dict.fromkeys(PREPARE_STEPS + SWAP_STEPS + UNDO_STEPS + (DISCARD,)))  # all there are
 
 
 class Swap(Work):
@@ -1313,7 +1366,29 @@ class Swap(Work):
         ):
             return self.finish(now)
         seen = described(now, None)
-        return self.result("unchanged", bool(leftovers), seen, to=seen, container_id=now["Id"])
+        mine = self.answered("restored") and self.memory.facts.get("next_id") == now["Id"]
+        told = {"backup_tag": self.memory.facts.get("backup"), "downtime_s": self.memory.facts.get("downtime")}
+        return self.result(
+            "unchanged", bool(leftovers), seen, to=seen, container_id=now["Id"], **(told if mine else {})
+        )
+
+    def answered(self, answer):
+        """Did this very run (or the one it repeats) come to that end here already? Its answer may have been lost."""
+        facts = self.memory.facts
+        same = facts.get("run_id") == self.plan["run_id"] and facts.get("phase") == "done"
+        return same and facts.get("answer") == answer
+
+    def reverted_before(self):
+        """The same answer again when this run tried its target here and took it back: no second outage for it."""
+        facts = self.memory.facts
+        if not self.answered("reverted") or self.plan["force"] or self.current is None:
+            return None
+        if self.current["Id"] not in (facts.get("old_id"), facts.get("spare_id")):
+            return None
+        return self.result(
+            "reverted", False, facts.get("old"), error=facts["reason"], container_id=self.current["Id"],
+            backup_tag=facts.get("backup"), downtime_s=facts.get("downtime"),
+        )  # fmt: skip
 
     def expected_container(self):
         """The current container with its image, when it is the one the plan was made for."""
@@ -1497,7 +1572,7 @@ class Swap(Work):
         self.look()
         if self.check_mode:
             return self.foresee()
-        settled = self.settle()
+        settled = self.reverted_before() or self.settle()
         if settled:
             return settled
         unchanged = self.already_there()
@@ -1645,7 +1720,7 @@ class Swap(Work):
                 except EngineError as refused:  # the target runs all the same; the next run clears up
                     leftover = str(refused)
         old = facts.get("old") or (described(self.previous, None) if self.previous else None)
-        self.step(DONE, phase="done")
+        self.step(DONE, phase="done", answer="restored", downtime=self.downtime)
         to = {"image": new["Config"]["Image"], "image_id": new["Image"]}
         return self.result(
             "restored",
@@ -1716,7 +1791,8 @@ class Swap(Work):
             if health == "unhealthy":
                 last = ((state["Health"].get("Log") or [{}])[-1].get("Output") or "").strip()[-500:]
                 raise Problem(
-                    "unhealthy", "the restored container is unhealthy: " + (last or "its health check failed")
+                    "unhealthy",
+                    "the restored container is unhealthy: " + (masked(last, new) or "its health check failed"),
                 )
             if now > deadline:
                 raise Problem(
@@ -1747,7 +1823,7 @@ class Swap(Work):
             self.take_spare()
         new = self.current if self.previous is not None and self.current is not None else self.next
         if new is not None and not never_started(new) and self.log_tail is None:
-            self.log_tail = self.engine.log_tail(new)
+            self.log_tail = masked(self.engine.log_tail(new), new)
         self.step(STOP_NEW, phase="undoing", reason=reason)
         if new is not None and new["State"]["Running"]:
             self.engine.stop(new, self.plan["stop_timeout_s"])
@@ -1786,8 +1862,9 @@ class Swap(Work):
             if left is not None:
                 self.engine.remove(left["Id"])
         self.let_go()
-        self.step(DONE, phase="done")
-        if resumed and not same_run:
+        over = not (resumed and not same_run)
+        self.step(DONE, phase="done", downtime=downtime, answer="reverted" if over and not error else None)
+        if not over:
             self.look()
             return None
         return self.result(
@@ -2046,6 +2123,9 @@ def result_of(arguments, read, work):
         result = dict(failed, error=str(problem), kind=problem.kind)
         if plan.get("target"):
             result["to"] = {"image": plan["target"]["image"], "image_id": plan["target"]["image_id"]}
+    except OSError as wrong:  # lock, fence or journal; a swap that is under way does without them
+        where = folder_name(plan.get("state_dir"))
+        result = dict(failed, error=f"guard's folder {where} can't be used: {wrong}", kind="state")
     except Exception as unexpected:  # the last resort: without a result guard would know nothing about this host
         import traceback
 

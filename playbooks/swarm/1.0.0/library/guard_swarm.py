@@ -12,6 +12,7 @@ that was killed anywhere is finished by the next one with the same plan, see ``U
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -201,6 +202,16 @@ def path(*segments, **query):
     return "/" + "/".join(quoted(segment) for segment in segments) + ("?" + "&".join(pairs) if pairs else "")
 
 
+def demultiplexed(data):
+    """Join the frames of a log stream: stream number, three zeros, length (4 bytes, big endian), text."""
+    lines, position = [], 0
+    while position + 8 <= len(data):
+        size = struct.unpack(">I", data[position + 4 : position + 8])[0]
+        lines.append(data[position + 8 : position + 8 + size])
+        position += 8 + size
+    return b"".join(lines)
+
+
 class Engine:
     """The Docker API over one kept connection. Written by hand: http.client and ssl cost more than they give here."""
 
@@ -382,12 +393,7 @@ class Engine:
         except EngineError as refused:
             return f"(no log: {refused})"
         if not container["Config"].get("Tty"):
-            lines, position = [], 0
-            while position + 8 <= len(data):
-                size = struct.unpack(">I", data[position + 4 : position + 8])[0]
-                lines.append(data[position + 8 : position + 8 + size])
-                position += 8 + size
-            data = b"".join(lines)
+            data = demultiplexed(data)
         return data[-LOG_BYTES:].decode("utf-8", "replace")
 
     def passes(self, container_id, command):
@@ -409,81 +415,19 @@ class Engine:
         return False
 
 
-# ---------------------------------------------------------------------------------------------------------- program.py
-
-ENGINE_RETURN_S = 20.0  # how long a swap waits for an engine that went away under it
-
-
-def survive_hangups():
-    """A swap is not left half done because a connection ended or somebody pressed Ctrl-C: it takes seconds."""
-    for number_ in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
-        signal.signal(number_, signal.SIG_IGN)
-
-
-def engine_of(plan):
-    engine = Engine(plan["engine"] or os.environ.get("DOCKER_HOST") or DEFAULT_ENGINE)
-    engine_address(engine.address)
-    return engine
-
-
-def wait_for(engine):
-    """Until the engine answers again, at most ENGINE_RETURN_S."""
-    until = time.monotonic() + ENGINE_RETURN_S
-    while True:
-        try:
-            return engine.negotiate()
-        except EngineGone:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.2)
-
-
-def result_of(arguments, read, work):
-    """Arguments in, result out: the only place where a failure becomes a result."""
-    plan, failed = {}, {"changed": False, "state": "failed", "steps": [], "log_tail": None}
-    try:
-        mode, plan = read(arguments)
-        result = work(mode, plan, bool(arguments.get("_ansible_check_mode")))
-    except Problem as problem:
-        result = dict(failed, error=str(problem), kind=problem.kind)
-        if plan.get("target"):
-            result["to"] = {"image": plan["target"]["image"], "image_id": plan["target"]["image_id"]}
-    except Exception as unexpected:  # the last resort: without a result guard would know nothing about this host
-        import traceback
-
-        result = dict(failed, error=f"unexpected: {unexpected!r}", kind="unexpected", exception=traceback.format_exc())
-    for key in ("from", "to", "backup_tag", "downtime_s", "error", "container_id"):
-        result.setdefault(key, None)
-    if result["state"] in ("failed", "reverted"):
-        result.update(failed=True, msg=result["error"])
-    if arguments.get("_ansible_diff") and result["from"] and result["to"]:
-        shown = ["".join("{}: {}\n".format(*pair) for pair in sorted(result[key].items())) for key in ("from", "to")]
-        result["diff"] = {
-            "before_header": plan["container"],
-            "after_header": plan["container"],
-            "before": shown[0],
-            "after": shown[1],
-        }
-    return result
-
-
-def run_as_program(text_, read, work):
-    """``read``: arguments → (mode, plan). ``work``: mode, plan, check mode → result. Both raise Problem."""
-    result = result_of(json.loads(text_), read, work)
-    sys.stdout.write(json.dumps(result) + "\n")
-    sys.stdout.flush()
-    sys.exit(1 if result.get("failed") else 0)
-
-
 # ----------------------------------------------------------------------------------------------------------- memory.py
 
 LOCK_WAIT_S = 10.0
 
 
+def folder_name(chosen):
+    """Where guard's folder on this host is."""
+    return chosen or ("/var/lib/guard" if os.geteuid() == 0 else os.path.expanduser("~/.local/state/guard"))
+
+
 def state_folder(chosen, look_only):
     """guard's folder on this host, made 0700 when missing. Refused when somebody else could write into it."""
-    if chosen is None:
-        chosen = "/var/lib/guard" if os.geteuid() == 0 else os.path.expanduser("~/.local/state/guard")
+    chosen = folder_name(chosen)
     if look_only:
         return chosen
     try:
@@ -591,20 +535,108 @@ class Memory:
         write_durably(self.journal_name, json.dumps(self.facts).encode() + b"\n")
 
     def note(self, **facts):
-        """Append facts, on disk when this returns."""
+        """Append facts, on disk when this returns.
+
+        Not while a swap is under way and the disk has become full: to stop there could leave nothing running. That it
+        is under way is on disk already, and the names of the containers say how far it has come.
+        """
+        under_way = self.facts.get("phase") in ("swapping", "undoing")
+        self.facts.update(facts)
+        try:
+            self.append(json.dumps(facts).encode() + b"\n")
+        except OSError as wrong:
+            if not under_way:
+                raise Problem("state", f"guard's journal {self.journal_name} can't be written: {wrong}") from wrong
+
+    def append(self, line):
+        """All of the line, or none of it."""
         if self.handle is None:
             self.handle = os.open(self.journal_name, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             size = os.fstat(self.handle).st_size
             if size and os.pread(self.handle, 1, size - 1) != b"\n":
                 os.write(self.handle, b"\n")
-        self.facts.update(facts)
-        os.write(self.handle, json.dumps(facts).encode() + b"\n")
-        os.fdatasync(self.handle)
+        size = os.fstat(self.handle).st_size
+        try:
+            if os.write(self.handle, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fdatasync(self.handle)
+        except OSError:
+            os.ftruncate(self.handle, size)
+            raise
 
     def close(self):
         if self.handle is not None:
             os.close(self.handle)
             self.handle = None
+
+
+# ---------------------------------------------------------------------------------------------------------- program.py
+
+ENGINE_RETURN_S = 20.0  # how long a swap waits for an engine that went away under it
+
+
+def survive_hangups():
+    """A swap is not left half done because a connection ended or somebody pressed Ctrl-C: it takes seconds."""
+    for number_ in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+        signal.signal(number_, signal.SIG_IGN)
+
+
+def engine_of(plan):
+    engine = Engine(plan["engine"] or os.environ.get("DOCKER_HOST") or DEFAULT_ENGINE)
+    engine_address(engine.address)
+    return engine
+
+
+def wait_for(engine):
+    """Until the engine answers again, at most ENGINE_RETURN_S."""
+    until = time.monotonic() + ENGINE_RETURN_S
+    while True:
+        try:
+            return engine.negotiate()
+        except EngineGone:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.2)
+
+
+def result_of(arguments, read, work):
+    """Arguments in, result out: the only place where a failure becomes a result."""
+    plan, failed = {}, {"changed": False, "state": "failed", "steps": [], "log_tail": None}
+    try:
+        mode, plan = read(arguments)
+        result = work(mode, plan, bool(arguments.get("_ansible_check_mode")))
+    except Problem as problem:
+        result = dict(failed, error=str(problem), kind=problem.kind)
+        if plan.get("target"):
+            result["to"] = {"image": plan["target"]["image"], "image_id": plan["target"]["image_id"]}
+    except OSError as wrong:  # lock, fence or journal; a swap that is under way does without them
+        where = folder_name(plan.get("state_dir"))
+        result = dict(failed, error=f"guard's folder {where} can't be used: {wrong}", kind="state")
+    except Exception as unexpected:  # the last resort: without a result guard would know nothing about this host
+        import traceback
+
+        result = dict(failed, error=f"unexpected: {unexpected!r}", kind="unexpected", exception=traceback.format_exc())
+    for key in ("from", "to", "backup_tag", "downtime_s", "error", "container_id"):
+        result.setdefault(key, None)
+    if result["state"] in ("failed", "reverted"):
+        result.update(failed=True, msg=result["error"])
+    if arguments.get("_ansible_diff") and result["from"] and result["to"]:
+        shown = ["".join("{}: {}\n".format(*pair) for pair in sorted(result[key].items())) for key in ("from", "to")]
+        result["diff"] = {
+            "before_header": plan["container"],
+            "after_header": plan["container"],
+            "before": shown[0],
+            "after": shown[1],
+        }
+    return result
+
+
+def run_as_program(text_, read, work):
+    """``read``: arguments → (mode, plan). ``work``: mode, plan, check mode → result. Both raise Problem."""
+    result = result_of(json.loads(text_), read, work)
+    sys.stdout.write(json.dumps(result) + "\n")
+    sys.stdout.flush()
+    sys.exit(1 if result.get("failed") else 0)
 
 
 # ---------------------------------------------------------------------------------------------------------- restore.py
@@ -803,17 +835,10 @@ class Work:
         return seen
 
 
-# ----------------------------------------------------------------------------------------------------------- update.py
+# ------------------------------------------------------------------------------------------------------------ swarm.py
 
-LOOK_EVERY_S = 0.1
-LOOP_FAILURES = 3  # so many failed tasks in one slot are a restart loop, whatever the update's own settings forgive
-KICKS = 5  # how often an undo that the engine paused is started again
-KICK_EVERY_S = 1.0
-
-# The durable steps, in order. Each name is in the journal (fsynced) before its step begins.
+# Durable steps, see ``Update``.
 PULL_IMAGE, PIN_IMAGE, TAG_CURRENT = "pull", "pin-target", "tag-backup"
-POST_UPDATE, AWAIT_TASKS, UPDATE_DONE = "update-service", "await-tasks", "done"
-POST_UNDO, AWAIT_UNDO = "undo:update-service", "undo:await-tasks"
 
 
 class Overtaken(Problem):
@@ -823,13 +848,12 @@ class Overtaken(Problem):
         Problem.__init__(self, "overtaken", text_)
 
 
-class Update(Work):
+class SwarmWork(Work):
     """One manager's work on one service, for one plan."""
 
     def __init__(self, engine, memory, plan, check_mode):
         Work.__init__(self, engine, memory, plan, check_mode)
         self.node = self.seen = None
-        self.down_since = None
 
     # -- looking
 
@@ -917,55 +941,7 @@ class Update(Work):
     def pin_of(self, image):
         return "{}:guard_{}".format(repository_of(image["image"]) or "guard/" + self.name, image["image_id"][7:19])
 
-    # -- prepare
-
-    def prepare(self):
-        """Look whether the swap can work. Nothing is changed: every node fetches its image by itself, in its turn."""
-        return self.foresee()
-
-    def foresee(self):
-        """What a swap would do."""
-        self.look()
-        if self.unfinished():
-            return self.result("planned", True, self.memory.facts["old"])
-        now = self.described()
-        if now["image_id"] == self.plan["target"]["image_id"]:
-            return self.result("unchanged", False, now, to=now, container_id=self.seen.service["ID"])
-        self.refuse_strangers(now)
-        self.reference(look_only=True)
-        return self.result("planned", self.check_mode, now, container_id=self.seen.service["ID"])
-
-    def discard(self):
-        """Nothing was prepared, so there is nothing to take back."""
-        self.look()
-        return self.result("unchanged", False, self.described())
-
-    def unfinished(self):
-        """Is the service where an earlier run's update or undo left it?"""
-        facts = self.memory.facts
-        if facts.get("phase") not in ("swapping", "undoing") or facts["service_id"] != self.seen.service["ID"]:
-            return False
-        # The same image deployed again by somebody, later, is theirs: then the spec before it was another one.
-        return self.seen.at == facts["old_at"] or [self.seen.at, self.seen.previous_at] == [
-            facts["new_at"],
-            facts["old_at"],
-        ]
-
-    def refuse_strangers(self, now):
-        """Problem when the service is not as the plan was made for, or somebody else is at work on it just now."""
-        expected = self.plan["expect_image_id"]
-        if self.plan["force"] or self.unfinished():
-            return
-        if expected and now["image_id"] != expected:
-            runs = f"service {self.name} wants {now['image']} ({now['image_id']}), not {expected}"
-            why = " for which this rollback was decided: something else was deployed meanwhile"
-            raise Problem("mismatch", runs + why)
-        # An update to the very image that is to go is the deploy this rollback is about: a new update overtakes it.
-        deploy = self.seen.previous is not None and image_of_spec(self.seen.previous) != self.seen.reference
-        if self.seen.state in MOVING and not (deploy and expected):
-            told = self.seen.update.get("Message") or self.seen.state
-            busy = f"somebody else's update of service {self.name} is under way ({told})"
-            raise Problem("busy", busy + ": nothing was touched; try again when it has ended")
+    # -- the images
 
     def reference(self, look_only=False):
         """A reference that means exactly the target. The previous spec's own, if it does; a pin is made when needed."""
@@ -1035,6 +1011,124 @@ class Update(Work):
             self.step(TAG_CURRENT, backup=self.backup)
             self.engine.tag(image["Id"], repo, self.backup)
 
+    # -- requests
+
+    def post(self, at):
+        """Make the service's spec the one it is now with another image: ``at`` is [reference, force].
+
+        By the engine's own rollback where that is the very same thing: the previous spec has that image and differs in
+        nothing else. Then the user's rollback settings apply, and the swarm tells of a rollback, not of an update.
+        """
+        spec, previous = self.seen.spec, self.seen.previous
+        where = ("services", self.seen.service["ID"], "update")
+        version = self.seen.service["Version"]["Index"]
+        try:
+            if self.seen.previous_at == at and only_image_differs(spec, previous):
+                self.engine.call(
+                    "POST", path(*where, version=version, rollback="previous", registryAuthFrom="previous-spec"), spec
+                )
+            else:
+                body = with_image(spec, *at)
+                self.engine.call("POST", path(*where, version=version, registryAuthFrom="spec"), body)
+        except EngineError as refused:
+            if "out of sequence" not in str(refused):
+                raise
+            self.look()
+            if self.seen.spec != spec:
+                raise Overtaken(f"service {self.name} was changed by somebody else just now: {refused}") from refused
+            self.post(at)  # only the swarm's own notes on the service had moved on
+
+    def unhealthy(self, task):
+        """The last word of the health check of a task that ran on this manager, when that is why it ended."""
+        container_id = (task["Status"].get("ContainerStatus") or {}).get("ContainerID")
+        here = container_id and task.get("NodeID") == self.node
+        container = self.engine.get("containers", container_id, "json") if here else None
+        health = (container or {}).get("State", {}).get("Health") or {}
+        if health.get("Status") != "unhealthy":
+            return ""
+        last = ((health.get("Log") or [{}])[-1].get("Output") or "").strip()[-500:]
+        return ", for it was unhealthy: " + (last or "its health check failed")
+
+    def task_log(self, task):
+        """The last lines of a task's output, wherever it ran; says so when they can't be had."""
+        where = path("tasks", task["ID"], "logs", stdout=True, stderr=True, tail=LOG_LINES)
+        try:
+            data = self.engine.call("GET", where, raw=True, timeout=10.0)
+        except (EngineError, EngineGone) as refused:
+            return f"(no log: {refused})"
+        return demultiplexed(data)[-LOG_BYTES:].decode("utf-8", "replace")
+
+
+# ----------------------------------------------------------------------------------------------------------- update.py
+
+LOOK_EVERY_S = 0.1
+LOOP_FAILURES = 3  # so many failed tasks in one slot are a restart loop, whatever the update's own settings forgive
+LEADER_S = 20.0  # how long a swarm may be without a leader under an update
+KICKS = 5  # how often an undo that the engine paused is started again
+KICK_EVERY_S = 1.0
+
+# The durable steps, in order, after those of ``SwarmWork``. Each name is in the journal (fsynced) before its step begins.
+POST_UPDATE, AWAIT_TASKS, UPDATE_DONE = "update-service", "await-tasks", "done"
+POST_UNDO, AWAIT_UNDO = "undo:update-service", "undo:await-tasks"
+
+
+class Update(SwarmWork):
+    """The update of one service to the plan's target, and the way back."""
+
+    def __init__(self, engine, memory, plan, check_mode):
+        SwarmWork.__init__(self, engine, memory, plan, check_mode)
+        self.down_since = None
+
+    # -- prepare
+
+    def prepare(self):
+        """Look whether the swap can work. Nothing is changed: every node fetches its image by itself, in its turn."""
+        return self.foresee()
+
+    def foresee(self):
+        """What a swap would do."""
+        self.look()
+        if self.unfinished():
+            return self.result("planned", True, self.memory.facts["old"])
+        now = self.described()
+        if now["image_id"] == self.plan["target"]["image_id"]:
+            return self.result("unchanged", False, now, to=now, container_id=self.seen.service["ID"])
+        self.refuse_strangers(now)
+        self.reference(look_only=True)
+        return self.result("planned", self.check_mode, now, container_id=self.seen.service["ID"])
+
+    def discard(self):
+        """Nothing was prepared, so there is nothing to take back."""
+        self.look()
+        return self.result("unchanged", False, self.described())
+
+    def unfinished(self):
+        """Is the service where an earlier run's update or undo left it?"""
+        facts = self.memory.facts
+        if facts.get("phase") not in ("swapping", "undoing") or facts["service_id"] != self.seen.service["ID"]:
+            return False
+        # The same image deployed again by somebody, later, is theirs: then the spec before it was another one.
+        return self.seen.at == facts["old_at"] or [self.seen.at, self.seen.previous_at] == [
+            facts["new_at"],
+            facts["old_at"],
+        ]
+
+    def refuse_strangers(self, now):
+        """Problem when the service is not as the plan was made for, or somebody else is at work on it just now."""
+        expected = self.plan["expect_image_id"]
+        if self.plan["force"] or self.unfinished():
+            return
+        if expected and now["image_id"] != expected:
+            runs = f"service {self.name} wants {now['image']} ({now['image_id']}), not {expected}"
+            why = " for which this rollback was decided: something else was deployed meanwhile"
+            raise Problem("mismatch", runs + why)
+        # An update to the very image that is to go is the deploy this rollback is about: a new update overtakes it.
+        deploy = self.seen.previous is not None and image_of_spec(self.seen.previous) != self.seen.reference
+        if self.seen.state in MOVING and not (deploy and (expected or not now["image_id"])):
+            told = self.seen.update.get("Message") or self.seen.state
+            busy = f"somebody else's update of service {self.name} is under way ({told})"
+            raise Problem("busy", busy + ": nothing was touched; try again when it has ended")
+
     # -- swap
 
     def swap(self):
@@ -1083,31 +1177,6 @@ class Update(Work):
         self.memory.facts = {}
         self.await_tasks(self.seen.at)
         return self.result("unchanged", False, now, to=now, container_id=self.seen.service["ID"], waited=waited)
-
-    def post(self, at):
-        """Make the service's spec the one it is now with another image: ``at`` is [reference, force].
-
-        By the engine's own rollback where that is the very same thing: the previous spec has that image and differs in
-        nothing else. Then the user's rollback settings apply, and the swarm tells of a rollback, not of an update.
-        """
-        spec, previous = self.seen.spec, self.seen.previous
-        where = ("services", self.seen.service["ID"], "update")
-        version = self.seen.service["Version"]["Index"]
-        try:
-            if self.seen.previous_at == at and only_image_differs(spec, previous):
-                self.engine.call(
-                    "POST", path(*where, version=version, rollback="previous", registryAuthFrom="previous-spec"), spec
-                )
-            else:
-                body = with_image(spec, *at)
-                self.engine.call("POST", path(*where, version=version, registryAuthFrom="spec"), body)
-        except EngineError as refused:
-            if "out of sequence" not in str(refused):
-                raise
-            self.look()
-            if self.seen.spec != spec:
-                raise Overtaken(f"service {self.name} was changed by somebody else just now: {refused}") from refused
-            self.post(at)  # only the swarm's own notes on the service had moved on
 
     def settle(self):
         """Bring an interrupted update to one end. Returns its result, or None when a fresh start is right.
@@ -1191,12 +1260,23 @@ class Update(Work):
 
     def look_again(self):
         """Look, and measure how long no task at all ran since the update (None: none ran before it either)."""
-        self.look()
+        self.insist(self.look)
         now, running = time.monotonic(), bool(self.seen.up())
         if self.down_since is not None:
             self.downtime, self.down_since = self.downtime + now - self.down_since, None
         if not running and self.downtime is not None:
             self.down_since = now
+
+    def insist(self, request):
+        """A swarm that is choosing another leader answers with errors for a while: nothing is left half for that."""
+        until = time.monotonic() + LEADER_S
+        while True:
+            try:
+                return request()
+            except EngineError as refused:
+                if refused.status < 500 or time.monotonic() > until:
+                    raise
+                time.sleep(LOOK_EVERY_S)
 
     def not_ours(self):
         """The spec is not the posted one any more: the engine took it back, or somebody else changed it."""
@@ -1223,31 +1303,6 @@ class Update(Work):
         said = first or self.seen.update.get("Message") or self.seen.state
         return f"{said}: {why_failed(failed[0])}{self.unhealthy(failed[0])}" if failed else said
 
-    def unhealthy(self, task):
-        """The last word of the health check of a task that ran on this manager, when that is why it ended."""
-        container_id = (task["Status"].get("ContainerStatus") or {}).get("ContainerID")
-        here = container_id and task.get("NodeID") == self.node
-        container = self.engine.get("containers", container_id, "json") if here else None
-        health = (container or {}).get("State", {}).get("Health") or {}
-        if health.get("Status") != "unhealthy":
-            return ""
-        last = ((health.get("Log") or [{}])[-1].get("Output") or "").strip()[-500:]
-        return ", for it was unhealthy: " + (last or "its health check failed")
-
-    def task_log(self, task):
-        """The last lines of a task's output, wherever it ran; says so when they can't be had."""
-        where = path("tasks", task["ID"], "logs", stdout=True, stderr=True, tail=LOG_LINES)
-        try:
-            data = self.engine.call("GET", where, raw=True, timeout=10.0)
-        except (EngineError, EngineGone) as refused:
-            return f"(no log: {refused})"
-        lines, position = [], 0
-        while position + 8 <= len(data):
-            size = struct.unpack(">I", data[position + 4 : position + 8])[0]
-            lines.append(data[position + 8 : position + 8 + size])
-            position += 8 + size
-        return b"".join(lines)[-LOG_BYTES:].decode("utf-8", "replace")
-
     # -- undo
 
     def undo(self, reason):
@@ -1256,7 +1311,7 @@ class Update(Work):
         self.step(POST_UNDO, phase="undoing", reason=reason)
         self.look_again()
         if self.seen.at == facts["new_at"]:
-            self.post(facts["old_at"])
+            self.insist(lambda: self.post(facts["old_at"]))
         self.step(AWAIT_UNDO)
         error = self.await_return()
         self.step(UPDATE_DONE, phase="done")
