@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from guard.decide.outcome import outcome_of, summary
 from guard.decide.plan import resolve_batches
 from guard.decide.policy import PolicyFacts, ask_all, vetoes
-from guard.decide.revert import hosts_to_change
+from guard.decide.recover import narrowed
+from guard.decide.revert import hosts_to_change, is_due
 from guard.decide.target import Wish, bad_images, choose
 from guard.errors import GuardError
 from guard.model import (
@@ -32,11 +33,12 @@ from guard.model import (
     Trigger,
 )
 from guard.service.events import Event, Kind
-from guard.service.execute import hooks_of
+from guard.service.execute import execute, hooks_of
 from guard.service.leases import Ours
 from guard.service.ledger import on_record, settle
 from guard.service.look import look
 from guard.service.ready import with_pullable
+from guard.service.revert import because, clean_up, take_back
 from guard.service.session import Bound, Session, new_id
 from guard.service.stop import Stop
 from guard.service.verify import verify
