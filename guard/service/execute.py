@@ -130,7 +130,7 @@ async def follow(
     told: Told | None = None,
 ) -> dict[str, HostResult]:
     """Wait for a run and put its results on record as they come. LeaseLost: the service is another guard's by now."""
-    later = errand in (FORWARD, PREPARE) and handle.folder.name != FIRST_RUN
+    later = errand is FORWARD and handle.folder.name != FIRST_RUN
 
     def as_told(result: HostResult) -> HostResult:
         return told(result) if told is not None else credited(plan, result) if later else result

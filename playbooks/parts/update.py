@@ -159,7 +159,10 @@ class Update(SwarmWork):
         facts = self.memory.facts
         self.step(AWAIT_TASKS)
         try:
-            self.await_tasks(facts["new_at"])
+            if self.plan["wait_healthy"]:
+                self.await_tasks(facts["new_at"])
+            else:
+                self.await_put_back(facts["new_at"], facts["old_at"])
             now = self.described()
             if now["image_id"] != facts["target_id"]:
                 raise Problem("mismatch", f"{now['image']} turned out to be {now['image_id']}: its tag moved just now")
@@ -260,33 +263,39 @@ class Update(SwarmWork):
         if self.seen.at == facts["new_at"]:
             self.insist(lambda: self.post(facts["old_at"]))
         self.step(AWAIT_UNDO)
-        error = self.await_return()
+        error = self.await_return(facts["old_at"], facts["new_at"], facts["ran"])
         self.step(UPDATE_DONE, phase="done")
         return self.result(
             "failed" if error else "reverted", True, facts["old"], error=f"{reason}; {error}" if error else reason,
             container_id=self.seen.service["ID"], backup_tag=facts.get("backup"), downtime_s=None if self.downtime is None else round(self.downtime, 3),
         )  # fmt: skip
 
-    def await_return(self):
-        """Until nothing of the failed target is left and what ran before runs again. Returns what is wrong, or None.
+    def await_put_back(self, at, other):
+        """As ``await_tasks`` for an image that was not well before either: its tasks need only be the only ones."""
+        error = self.await_return(at, other, 0)
+        if error:
+            raise Problem("not_up", self.told(error))
+
+    def await_return(self, at, other, ran):
+        """Until no task of ``other`` is left and ``ran`` tasks of ``at`` run (again). Returns what is wrong, or None.
 
         What was there may not have been well either: an undo that the engine pauses over it is started again, so that
         no task of the target stays.
         """
-        facts, kicks, kicked_at, began = self.memory.facts, 0, time.monotonic(), time.monotonic()
+        kicks, kicked_at, began = 0, time.monotonic(), time.monotonic()
         while True:
             self.look_again()
             seen, now = self.seen, time.monotonic()
-            if seen.at != facts["old_at"]:
+            if seen.at != at:
                 return f"somebody else changed the service to {seen.reference} meanwhile"
-            left, back = seen.pending(facts["new_at"]), len(seen.up(facts["old_at"]))
-            if not left and back >= min(facts["ran"], seen.wanted):
+            left, back = seen.pending(other), len(seen.up(at))
+            if not left and back >= min(ran, seen.wanted):
                 return None
             if seen.state in STUCK and left and kicks < KICKS and now - kicked_at > KICK_EVERY_S:
                 kicks, kicked_at = kicks + 1, now
                 self.post(seen.at)
             if now - began > self.plan["health_timeout_s"] + seen.patience():
                 if left:
-                    return f"{len(left)} tasks still run the image that failed, and the swarm does not replace them"
-                return f"of what ran before, {back} of {facts['ran']} tasks run again"
+                    return f"{len(left)} tasks still run the other image, and the swarm does not replace them"
+                return f"of what ran before, {back} of {ran} tasks run again"
             time.sleep(LOOK_EVERY_S)

@@ -68,6 +68,7 @@ def ask(
         pool.shutdown(cancel_futures=True)
         done = {c: e for c, e in ends.items() if e.done() and not e.cancelled()}
         lines = matrix.table({c: None if e.exception() else e.result() for c, e in done.items()})
+        folder.mkdir(parents=True, exist_ok=True)  # pytest clears old folders away, also those of a run beside it
         (folder / "matrix.txt").write_text("\n".join(lines) + "\n")
         request.config.stash[matrix.MATRIX] = [*lines, f"also in {folder / 'matrix.txt'}"]
 

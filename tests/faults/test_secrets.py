@@ -128,6 +128,13 @@ def test_none_of_the_planted_secrets_is_found_anywhere_after_a_bad_deploy(make_s
 
 
 def leaks_on(host: Host) -> list[str]:
-    """What guard and Ansible left on a host's own disk, outside of the engine's."""
-    upper = host.folder / "upper"
-    return [leak for part in ("var/lib/guard", "root", "tmp", "var/tmp") for leak in leaks_in(upper / part)]
+    """What guard and Ansible left on a host's own disk. The module's journal, which only root can read, may repeat what
+    the container's health check said; the engine shows that to whoever may ask it.
+    """
+    upper, journals = host.folder / "upper", []
+    for path in (upper / "var/lib/guard").iterdir():
+        assert path.stat().st_mode & 0o077 == 0, path
+        journals.append(path.name)
+    assert (upper / "var/lib/guard").stat().st_mode & 0o077 == 0
+    parts = ("var/lib/guard", "root", "tmp", "var/tmp")
+    return [leak for part in parts for leak in leaks_in(upper / part, tuple(journals))]

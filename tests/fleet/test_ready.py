@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import signal
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -121,6 +124,12 @@ def test_a_rejected_release_that_comes_back_is_called_out_and_never_a_target(gua
     assert again.json["services"][0]["rejected_before"] == ["web:1.1.0"], again
     told = guard("gate", "web", "--for", "2s", "--dry-run")
     assert "web:1.1.0 runs again, and was rejected before" in told.stdout, told
+    watching = guard.start("watch", "--dry-run", "--output", "json")
+    assert watching.stdout is not None
+    line = next(line for line in islice(watching.stdout, 100) if "rejected before" in line)
+    assert (json.loads(line)["event"], json.loads(line)["service"]) == ("release", "web")
+    watching.send_signal(signal.SIGTERM)
+    watching.communicate()
     taken = guard.json("snapshot", "web")
     assert taken.json["services"][0]["rejected_before"] == ["web:1.1.0"], taken
     assert "rejected before" in guard("snapshot", "web").stdout

@@ -59,7 +59,7 @@ def test_a_service_that_did_not_fail_goes_back_with_the_one_that_did(two: Guard,
     assert two("snapshot", "web", "worker").code == 0
     deploy(fleet, web=Behaviour.GOOD, worker=Behaviour.ERROR)
     fleet.wait_healthy(PORTS["web"])
-    ran = two.json("gate", "web", "worker", "--for", "8s", "--together")
+    ran = two.json("gate", "web", "worker", "--for", "8s", "--together", timeout=120)
     assert ran.code == 3, ran
     assert told(ran) == {"web": "restored", "worker": "restored"}
     assert list(told(ran)) == ["web", "worker"]  # what depends on others goes first
@@ -77,7 +77,7 @@ def test_a_service_nothing_was_deployed_to_stays(two: Guard, fleet: Fleet) -> No
     fleet.provide("0.9.0")
     assert two("snapshot", "web", "worker").code == 0
     deploy(fleet, worker=Behaviour.ERROR)
-    ran = two.json("gate", "web", "worker", "--for", "8s", "--together")
+    ran = two.json("gate", "web", "worker", "--for", "8s", "--together", timeout=120)
     assert ran.code == 3, ran
     assert images(fleet) == {"web": all_run(GOOD), "worker": all_run(GOOD)}
     states = {r["service"]: {h["state"] for h in r["hosts"].values()} for r in ran.json["rollbacks"]}
@@ -89,7 +89,7 @@ def test_one_rule_that_says_no_keeps_all_of_them_where_they_are(two: Guard, flee
     assert two("hold", "web", "--for", "1h", "--reason", "migration").code == 0
     deploy(fleet, web=Behaviour.GOOD, worker=Behaviour.ERROR)
     before = images(fleet)
-    ran = two.json("gate", "web", "worker", "--for", "8s", "--together")
+    ran = two.json("gate", "web", "worker", "--for", "8s", "--together", timeout=120)
     assert ran.code == 5, ran
     assert ran.json["outcome"] == "not_rolled_back"
     assert told(ran) == {"web": "refused", "worker": "refused"}

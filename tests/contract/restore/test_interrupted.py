@@ -15,7 +15,6 @@ from .cutting_proxy import CuttingProxy
 ON_EVERY_ENGINE = (
     "test_the_cuts_below_are_all_requests_that_change_something",
     "test_a_later_plan_that_wants_the_old_image_back_gets_it",
-    "test_an_undo_killed_at_any_request_is_finished_by_the_next_run",
     "test_an_engine_that_restarts_under_a_swap_is_waited_for",
 )
 CREATE = "POST create web.guard-next"

@@ -81,6 +81,16 @@ def test_a_target_that_is_gone_is_told_before_anything_is_touched(swarm: Swarm) 
     assert swarm.engine.service() == before
 
 
+def test_what_was_not_well_before_either_can_be_put_back(swarm: Swarm) -> None:
+    """As guard does when another service of the same gate could not be restored."""
+    swarm.deploy(replicas=1)
+    plan = swarm.plan(target=swarm.target("web:exits"), expect_image_id=None, wait_healthy=False)
+    result = swarm("swap", plan)
+    assert result["state"] == "restored", result
+    assert result["to"]["image_id"] == swarm.ids["web:exits"]
+    assert spec(swarm)["TaskTemplate"]["ContainerSpec"]["Image"] == "web:exits"
+
+
 def test_a_deploy_of_an_image_that_does_not_exist_is_rolled_back(swarm: Swarm) -> None:
     swarm.deploy(replicas=1)
     swarm.update("--image=web:typo")

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from guard.model import Host, HostMeans, Image, LocalImage, Release, ReleaseState
+from guard.model import ContainerUnit, Host, HostMeans, Image, LocalImage, Release, ReleaseState
 from guard.service.ready import HostReadiness, readiness
 from tests.fakes import FakeEngine, FakeEngines, container_facts
 
@@ -26,7 +26,7 @@ def ready(engine: FakeEngine) -> HostReadiness:
     session = SimpleNamespace(store=store, engines=FakeEngines({"web1": engine}))
     bound = SimpleNamespace(
         name="web", hosts=(Host("web1"),), config=SimpleNamespace(rollback=SimpleNamespace(fallback="none")),
-        container_on=lambda _: "web", engine_host=lambda host: host,
+        unit_on=lambda _: ContainerUnit("web"), swarm=False, engine_host=lambda host: host,
     )  # fmt: skip
     return asyncio.run(readiness(cast(Any, session), cast(Any, bound)))["web1"]
 
