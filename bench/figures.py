@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +33,8 @@ class Spread:
         return f"{_number(self.middle)} {unit} ({_number(self.low)} - {_number(self.high)}, n={self.count})"
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the table. ``ratio`` is what to quote: how many times less, or which part of a goal or theory."""
+class Row(NamedTuple):
+    """One line of a table of four columns. ``ratio`` is what to quote: how many times less, or which part of a goal or theory."""
 
     what: str
     ours: str
@@ -47,13 +47,13 @@ class Table:
     """``said`` are the sentences without which the figures could be misread."""
 
     title: str
-    columns: tuple[str, str, str, str]
-    rows: tuple[Row, ...]
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
     said: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        cells = [self.columns, *((row.what, row.ours, row.other, row.ratio) for row in self.rows)]
-        widths = [max(len(line[i]) for line in cells) for i in range(4)]
+        cells = [self.columns, *self.rows]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         padded = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells]
         rule = "  ".join("-" * width for width in widths)
         return [self.title, "", padded[0], rule, *padded[1:], *(f"  {sentence}" for sentence in self.said)]

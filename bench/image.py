@@ -9,7 +9,8 @@ from guard.demo.fleet import Fleet
 from guard.demo.image import static_busybox
 
 # The shell is pid 1, for httpd has no handler for SIGTERM and pid 1 ignores what it does not handle.
-_ENTRY = "trap 'exit 0' TERM; /bin/busybox httpd -f -p 8080 -h /www & wait"
+# $LISTEN: the address and port to listen on, for containers without a network of their own.
+_ENTRY = "trap 'exit 0' TERM; /bin/busybox httpd -f -p ${LISTEN:-8080} -h /www & wait"
 
 
 def load(fleet: Fleet, *versions: str) -> None:
@@ -23,7 +24,9 @@ def load(fleet: Fleet, *versions: str) -> None:
         first.docker("save", "--output", str(archive), reference)
         content = archive.read_bytes()
         archive.unlink()
-        fleet.each(lambda host, content=content: host.load(content), fleet.hosts[1:])
+        engines = {host.docker_socket: host for host in reversed(fleet.hosts)}
+        engines.pop(first.docker_socket)
+        fleet.each(lambda host, content=content: host.load(content), engines.values())
 
 
 def _root(version: str) -> bytes:

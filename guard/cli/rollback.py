@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -13,6 +14,7 @@ from guard.errors import UsageError
 from guard.model import RollbackOutcome, Trigger
 
 if TYPE_CHECKING:
+    from guard.rollback.ahead import Ahead
     from guard.service.session import Session
     from guard.service.stop import Stop
 
@@ -38,6 +40,21 @@ def rollback(options: Options, service: str, to: str | None, limit: str | None, 
 
     Exit code: 0 restored and verified, 4 failed or partial, 5 refused, 75 another guard holds the service.
     """
+    from guard.rollback import ahead
+
+    check_reference(to)
+    if dry_run:
+        return _roll_back(options, service, to, limit, force, dry_run, None)
+    early = ahead.begin(os.environ)  # Ansible loads while guard reads, looks and decides
+    try:
+        return _roll_back(options, service, to, limit, force, dry_run, early)
+    finally:
+        early.close()
+
+
+def _roll_back(
+    options: Options, service: str, to: str | None, limit: str | None, force: bool, dry_run: bool, early: Ahead | None
+) -> int:
     from guard.cli.lines import TextLines
     from guard.report.documents import rollback_document
     from guard.service.events import nobody
@@ -46,13 +63,11 @@ def rollback(options: Options, service: str, to: str | None, limit: str | None, 
     from guard.service.rollback import Order, roll_back
     from guard.service.session import author
 
-    check_reference(to)
-
     async def work(session: Session, stop: Stop) -> int:
         bound = session.bind([service], limit)[0]
         order = Order(Trigger.MANUAL, f"asked for by {author(os.environ)}", to=to, force=force, dry_run=dry_run)
         async with held(session, [bound.name]) as leases:
-            ended = await roll_back(session, bound, order, leases[bound.name], stop)
+            ended = await roll_back(replace(session, early=early), bound, order, leases[bound.name], stop)
         await tidy(session)
         say(options, rollback_document(ended), ())  # its text was told when it ended
         return EXIT_CODES[ended.outcome]

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from pathlib import Path
 
 from guard.errors import StateError
 from guard.model import HostResult
-from guard.rollback import processes, record, runner, workdir
+from guard.rollback import ahead, processes, record, runner, workdir
+from guard.rollback.ahead import Ahead
 from guard.rollback.outcome import Ending, Progress, begin, conclude, fold
 from guard.rollback.record import RunResult
 from guard.rollback.workdir import Asked, RunSpec
@@ -132,9 +132,12 @@ class RunHandle:
             await asyncio.to_thread(self._shim.wait)
 
 
-async def start(spec: RunSpec) -> RunHandle:
-    """Write the run's folder and start its shim. StateError, UsageError or PlaybookError: nothing was started."""
-    return await asyncio.to_thread(_start, spec)
+async def start(spec: RunSpec, early: Ahead | None = None) -> RunHandle:
+    """Write the run's folder and start its shim, or use the one that was started early and still waits.
+
+    StateError, UsageError or PlaybookError: nothing was started.
+    """
+    return await asyncio.to_thread(_start, spec, early)
 
 
 async def adopt(folder: Path) -> RunHandle | RunResult | Lost:
@@ -142,40 +145,23 @@ async def adopt(folder: Path) -> RunHandle | RunResult | Lost:
     return await asyncio.to_thread(_adopt, folder)
 
 
-def _start(spec: RunSpec) -> RunHandle:
+def _start(spec: RunSpec, early: Ahead | None) -> RunHandle:
     lock = workdir.create(spec.folder)
     try:
-        return begin_in(spec, lock)
+        return begin_in(spec, lock, early)
     finally:
         os.close(lock)  # the shim has it now, or nobody
 
 
-def begin_in(spec: RunSpec, lock: int) -> RunHandle:
-    """Fill the folder that was created with this lock, and start its shim."""
-    asked = workdir.fill(spec)
-    return RunHandle(spec.folder, asked, _spawn(spec.folder, lock))
-
-
-def _spawn(folder: Path, lock: int) -> subprocess.Popen[bytes]:
-    """SIGTERM is blocked across the start: a cancel that comes early waits until the shim can answer it."""
-    log = os.open(folder / workdir.SHIM_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+def begin_in(spec: RunSpec, lock: int, early: Ahead | None = None) -> RunHandle:
+    """Fill the folder that was created with this lock, and give it to its shim."""
+    shim = early if early is not None and early.waits else ahead.begin(os.environ)
     try:
-        return subprocess.Popen(
-            [sys.executable, "-P", "-m", "guard.rollback.shim", str(folder), str(lock)],
-            cwd=folder,
-            env=runner.environment(folder, os.environ),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            pass_fds=(lock,),
-        )
-    except OSError as error:
-        raise StateError(f"cannot start the run's process: {error.strerror}") from error
+        asked = workdir.fill(spec, shim.scratch)
+        shim.tell(spec.folder, lock)
+        return RunHandle(spec.folder, asked, shim.process)
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        os.close(log)
+        shim.close()  # told or not: one that was not told ends
 
 
 def _adopt(folder: Path) -> RunHandle | RunResult | Lost:
@@ -194,7 +180,7 @@ def _adopt(folder: Path) -> RunHandle | RunResult | Lost:
 
 def _lost(folder: Path, asked: Asked) -> Lost:
     """End what is left of the run on this machine, remove what may hold secrets, and say what is known."""
-    processes.end_marked(runner.MARK, str(folder), _GRACE_S)
+    processes.end_marked(runner.MARK, str(asked.scratch), _GRACE_S)
     progress: Progress = begin(asked.hosts)
     for text in _new_lines(folder / workdir.EVENTS, 0, b"")[2]:
         event = record.parse(text)

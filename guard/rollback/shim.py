@@ -1,17 +1,17 @@
-"""``python -m guard.rollback.shim RUNDIR``: the small process that a run belongs to.
+"""``python -m guard.rollback.shim SCRATCH``: the small process that a run belongs to.
 
-It has a session of its own, holds the lock it inherited (or takes it) for its whole life, adopts every orphan of
-the run, writes redacted events as they come, and writes ``result.json`` by rename after every process of the run has
-ended. SIGTERM cancels: all descendants get SIGTERM, and two seconds later SIGKILL. A run that was armed in advance and
-disarmed on every host leaves no folder.
+It loads Ansible, then waits for its run: a folder and the lock on it, see ``ahead``. It has a session of its own, holds
+that lock for its whole life, adopts every orphan of the run, writes redacted events as they come, and writes
+``result.json`` by rename after every process of the run has ended. SIGTERM cancels: all descendants get SIGTERM, and
+two seconds later SIGKILL. A run that was armed in advance and disarmed on every host leaves no folder.
 """
 
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import json
 import os
+import shutil
 import signal
 import sys
 import traceback
@@ -20,8 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
-from guard.errors import StateError
-from guard.rollback import processes, record, runner, workdir
+from guard.rollback import ahead, processes, record, runner, workdir
 from guard.rollback.outcome import Ending, Event, EventKind, begin, conclude, fold
 from guard.rollback.redact import Redactor
 from guard.rollback.workdir import Asked
@@ -146,7 +145,7 @@ class Recorder:
             os.close(descriptor)
 
 
-def run(folder: Path) -> None:
+def run(folder: Path, loaded: runner.Loaded | Exception) -> None:
     """The whole life of a run, from its folder to ``result.json``."""
     began = _now()
     asked = workdir.read_asked(folder)
@@ -160,7 +159,9 @@ def run(folder: Path) -> None:
     ender.arm(asked.timeout_s)
     try:
         if not ender.asked:
-            rc = runner.play(folder, asked, recorder.take)
+            if isinstance(loaded, Exception):
+                raise loaded
+            rc = loaded.play(folder, asked, recorder.take)
     except Exception as error:  # noqa: BLE001 - whatever ansible-runner raises is recorded, with its traceback
         problem = f"ansible-runner failed: {error!r}"
         sys.stderr.write(redactor.text(traceback.format_exc()))
@@ -218,26 +219,43 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _own_lock(folder: Path, inherited: str | None) -> None:
-    """Hold the lock until this process ends: the inherited descriptor, or one taken now."""
-    lock = int(inherited) if inherited else os.open(folder / workdir.LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-    os.set_inheritable(lock, False)  # a descendant that outlives the shim must not look like it
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise StateError(f"{folder} belongs to another process") from error
-
-
 def main(arguments: list[str]) -> int:
-    """``RUNDIR [LOCK_DESCRIPTOR]``."""
-    folder = Path(arguments[0])
+    """``SCRATCH``, with the line to guard as standard input."""
+    scratch = Path(arguments[0])
     os.umask(0o077)
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    _own_lock(folder, arguments[1] if len(arguments) > 1 else None)
+    loaded = _load(scratch)
+    told = ahead.receive(0)
+    if told is None:
+        processes.end_all(os.getpid(), grace_s=0.0)  # it only loaded: nothing is lost
+        shutil.rmtree(scratch, ignore_errors=True)
+        return 0
+    folder, _lock = told  # held, and given to nobody, until this process ends
+    _take_over(folder, scratch)
     _replace(folder / workdir.PID, json.dumps({"pid": os.getpid(), "started": processes.start_time(os.getpid())}))
-    runner.load()
-    run(folder)
+    run(folder, loaded)
     return 0
+
+
+def _load(scratch: Path) -> runner.Loaded | Exception:
+    """What goes wrong here becomes the result of the run, once there is one."""
+    try:
+        return runner.Loaded(scratch)
+    except Exception as error:  # noqa: BLE001 - raised again by the run, and recorded with its traceback
+        return error
+
+
+def _take_over(folder: Path, scratch: Path) -> None:
+    """From here on the folder is this process's own: its log, and where it stands."""
+    log = _append(folder / workdir.SHIM_LOG)
+    os.write(log, (scratch / workdir.SHIM_LOG).read_bytes())
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    os.close(log)
+    os.chdir(folder)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
 
 
 if __name__ == "__main__":

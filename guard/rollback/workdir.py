@@ -43,6 +43,7 @@ from guard.errors import StateError, UsageError
 from guard.model import Host
 from guard.rollback import hooks
 from guard.rollback.catalog import Installed
+from guard.rollback.forks import default_forks
 from guard.rollback.redact import Redactor, secrets_in
 
 RUN, LOCK, PID, RESULT = "run.json", "lock", "pid", "result.json"
@@ -147,11 +148,6 @@ def run_folder(state_dir: Path, rollback_id: str, run: str) -> Path:
     return state_dir / "runs" / rollback_id / run
 
 
-def default_forks(hosts: int, cpus: int | None = None) -> int:
-    """Five for each processor, never more than hosts: more only lengthens every host's downtime (bench, FACTS)."""
-    return max(1, min(hosts, 5 * (cpus or len(os.sched_getaffinity(0)))))
-
-
 def create(folder: Path) -> int:
     """Make the folder and take its lock. Returns the lock's descriptor, which the shim inherits."""
     try:
@@ -167,7 +163,7 @@ def create(folder: Path) -> int:
     return lock
 
 
-def fill(spec: RunSpec) -> Asked:
+def fill(spec: RunSpec, scratch: Path) -> Asked:
     """Write everything the shim reads. StateError when the disk does not take it; UsageError for a hostile name."""
     names = checked_names(spec.hosts)
     for name in spec.variables:
@@ -176,7 +172,6 @@ def fill(spec: RunSpec) -> Asked:
     secrets = set(spec.secrets) | secrets_in(spec.variables)
     for host in (*spec.hosts, *spec.others):
         secrets |= secrets_in(host.variables)
-    scratch = _scratch()
     asked = Asked(
         entry=spec.playbook.entry(spec.entry),
         hosts=names,
@@ -201,7 +196,6 @@ def fill(spec: RunSpec) -> Asked:
         write(spec.folder / CONFIG, config_text(scratch, asked.forks, os.environ if spec.hooks else None))
         write(spec.folder / RUN, json.dumps(_document(spec, asked, Redactor(secrets)), indent=1))
     except OSError as error:
-        shutil.rmtree(scratch, ignore_errors=True)
         raise StateError(f"cannot write {spec.folder}: {error.strerror}", hint="check the disk") from error
     return asked
 
@@ -349,7 +343,7 @@ local_tmp = {scratch}/ansible
 fact_caching = memory
 {hooks.search_paths(scratch, environ)}
 home = {scratch}/home
-internal_poll_interval = 0.001
+internal_poll_interval = 0.005
 display_skipped_hosts = False
 [inventory]
 enable_plugins = yaml
@@ -362,10 +356,13 @@ retries = 0
 """
 
 
-def _scratch() -> Path:
+def new_scratch() -> Path:
     """A 0700 folder with a short path for sockets and ansible-runner's own files; gone after the run."""
     base = tempfile.gettempdir()
-    return Path(tempfile.mkdtemp(prefix="guard-run-", dir=base if len(base) <= _LONGEST_TMP else "/tmp"))  # noqa: S108
+    try:
+        return Path(tempfile.mkdtemp(prefix="guard-run-", dir=base if len(base) <= _LONGEST_TMP else "/tmp"))  # noqa: S108
+    except OSError as error:
+        raise StateError(f"cannot make a folder in {base}: {error.strerror}", hint="check the disk") from error
 
 
 def _document(spec: RunSpec, asked: Asked, redactor: Redactor) -> dict[str, object]:

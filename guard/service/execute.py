@@ -83,7 +83,7 @@ async def execute(
     if errand.phases:
         await asyncio.to_thread(session.store.set_phase, rollback.id, Phase.PREPARING)
     await ours.confirm()
-    return await follow(session, rollback, plan, await start(spec), errand, told)
+    return await follow(session, rollback, plan, await start(spec, session.early), errand, told)
 
 
 def spec_of(

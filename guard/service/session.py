@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import structlog
 
     from guard.config.schema import GuardConfig, ServiceConfig
+    from guard.rollback.ahead import Ahead
     from guard.rollback.catalog import Catalog
     from guard.schedule import ScheduledTarget
 
@@ -73,6 +74,7 @@ class Session:
     build_targets: Callable[[Bound, Engines], list[ScheduledTarget]]
     environ: Mapping[str, str]
     tell: Listener = nobody
+    early: Ahead | None = None  # the process of a run that is certain to come soon, see guard.rollback.ahead
 
     def bind(self, names: Sequence[str], limit: str | None = None) -> tuple[Bound, ...]:
         """The services of those names (all when none is given) with their hosts."""

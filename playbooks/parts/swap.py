@@ -24,6 +24,7 @@ from .podman import recreated
 from .problems import EngineError, EngineGone, Problem
 from .steps import Work
 
+LONGEST_LOOK_S = 0.05  # every look costs the engine some milliseconds: on a busy host those of others
 STABLE_ANSWERING_S = 0.25  # how long a container that answers on its published ports must have stayed up
 DAY_S = 86400.0
 
@@ -549,6 +550,7 @@ class Swap(Work):
         ) * nano
         deadline = began + max(self.plan["health_timeout_s"], first_result)
         probe, probe_at, pause, answered = health_command(new["Config"]), began, 0.1, None
+        look_s = POLL_S
         while True:
             state = new["State"]
             now = time.monotonic()
@@ -581,7 +583,8 @@ class Swap(Work):
                 if self.engine.passes(new["Id"], probe):
                     return time.monotonic()
                 probe_at, pause = time.monotonic() + pause, min(pause * 1.6, 2.0)
-            time.sleep(POLL_S)
+            time.sleep(look_s)
+            look_s = min(look_s * 1.5, LONGEST_LOOK_S)
             new = self.engine.get("containers", new["Id"], "json")
             if new is None:
                 raise Problem("not_up", "the restored container exited and removed itself")

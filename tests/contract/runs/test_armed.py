@@ -239,13 +239,14 @@ def test_killed_together_with_its_run_it_is_found_and_nothing_of_it_is_alive(run
     guard = started(spec, tmp_path, "prepared")
     assert list(leftovers(runs.state_dir)) == []
     shim = json.loads((spec.folder / "pid").read_text())["pid"]
+    scratch = workdir.read_asked(spec.folder).scratch
     os.kill(shim, signal.SIGSTOP)
     guard.kill()
     guard.wait()
     os.kill(shim, signal.SIGKILL)
     wait_for(lambda: list(leftovers(runs.state_dir)) == [spec.folder])
     assert isinstance(asyncio.run(adopt(spec.folder)), Lost)
-    assert processes.marked(runner.MARK, str(spec.folder)) == ()
+    assert processes.marked(runner.MARK, str(scratch)) == ()
     assert not any(name.startswith("swapped") for name in files(tmp_path))
 
 
@@ -253,6 +254,8 @@ def test_connections_stay_open_while_it_waits_and_are_gone_afterwards(runs: Runs
     spec = spec_of(runs, tmp_path, "a")
     far = replace(sshd.host("a"))
     spec = replace(spec, hosts=(far,), armed_s=1800.0)
+
+    from guard.rollback import processes, runner
 
     async def body() -> None:
         armed = await arm(spec)
@@ -265,8 +268,6 @@ def test_connections_stay_open_while_it_waits_and_are_gone_afterwards(runs: Runs
         assert handle.result is not None
         assert handle.result.hosts["a"].state is HostState.RESTORED
         assert not scratch.exists()
+        assert processes.marked(runner.MARK, str(scratch)) == ()
 
     asyncio.run(body())
-    from guard.rollback import processes, runner
-
-    assert processes.marked(runner.MARK, str(spec.folder)) == ()

@@ -309,7 +309,7 @@ def test_ending_a_run_ends_every_process_of_it(runs: Runs, tmp_path: Path, way: 
     assert handle.result.hosts["a"].state is (HostState.PLANNED if way == "time-out" else FAILED)
     assert "unknown until it is looked at" in (handle.result.hosts["a"].error or "")
     assert not is_alive(module)
-    assert processes.marked(runner.MARK, str(spec.folder)) == ()
+    assert processes.marked(runner.MARK, str(scratch_of(spec.folder))) == ()
     assert not done.exists()
 
 
@@ -367,7 +367,7 @@ def test_a_run_over_ssh_leaves_no_connection_behind(runs: Runs, sshd: Sshd) -> N
     spec = runs.spec({"far": {}}, hosts=(sshd.host(),))
     result = run(spec)
     assert states(result) == {"far": RESTORED}, result
-    assert processes.marked(runner.MARK, str(spec.folder)) == ()
+    assert processes.marked(runner.MARK, str(scratch_of(spec.folder))) == ()
 
 
 def test_a_changed_host_key_is_refused_even_right_after_a_good_run(runs: Runs, sshd: Sshd) -> None:

@@ -118,7 +118,7 @@ def test_the_runs_own_socket_folder_comes_before_the_users_ssh_options() -> None
 
 def test_a_socket_fits_into_a_socket_address_however_long_tmpdir_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", "/tmp/" + "long" * 20)
-    scratch = workdir._scratch()
+    scratch = workdir.new_scratch()
     try:
         assert len(f"{scratch}/{'0' * 40}.{'0' * 16}") < 108
         assert stat.S_IMODE(scratch.stat().st_mode) == 0o700
@@ -130,11 +130,6 @@ def test_variables_that_ansible_sets_itself_are_left_to_it() -> None:
     host = Host("a", {"inventory_hostname": "b", "groups": {}, "bad name": 1, "mine": 1})
     found = ansible_reads(workdir.inventory_text([host], Path("/x")))["all"]["hosts"]["a"]  # type: ignore[index]
     assert set(found) == {"mine", "ansible_ssh_args", "ansible_ssh_extra_args"}
-
-
-@pytest.mark.parametrize(("hosts", "cpus", "forks"), [(1, 2, 1), (10, 2, 10), (100, 2, 10), (100, 8, 40), (0, 1, 1)])
-def test_forks_fit_the_machine_and_the_hosts(hosts: int, cpus: int, forks: int) -> None:
-    assert workdir.default_forks(hosts, cpus) == forks
 
 
 def rollback_of(tmp_path: Path, name: str, age_days: float, now: float = 1e9) -> Path:
