@@ -6,9 +6,10 @@ import time
 
 from .accept import REFERENCE
 from .memory import Memory
+from .points import PIN
 from .problems import Problem
 from .project import LABEL, PIN_LABEL, Project
-from .swap import PIN, Swap
+from .swap import Swap
 
 PIN_PROJECT, UNPIN_PROJECT = "pin-project", "undo:unpin-project"
 

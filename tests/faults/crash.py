@@ -22,7 +22,7 @@ from guard.rollback.run import start
 from guard.rollback.workdir import RunSpec, run_folder
 
 from . import victims
-from .points import Cell, Victim
+from .points import GOES_BACK, REVERTING, Cell, Victim
 from .scene import EXITS, NOW, OLD, SICK, Scene
 from .trap import Trap
 from .victims import until
@@ -64,6 +64,7 @@ def survive(cell: Cell, ground: Ground) -> Survived:
         ground.folder / name,
         engine=f"/run/{name}.sock",
         repository=repository,
+        **({"on_batch_failure": "revert"} if cell.point in REVERTING else {}),
     )
     step = cell.point if ":" not in cell.point or cell.point.startswith("undo:") else None
     try:
@@ -88,7 +89,7 @@ def survive(cell: Cell, ground: Ground) -> Survived:
 
 def lay_out(scene: Scene, point: str) -> list[str]:
     """Deploy so that the point is reached; returns what is asked of guard."""
-    to = {"undo:stop-new": SICK}.get(point, EXITS) if point.startswith("undo:") else OLD
+    to = {"undo:stop-new": SICK}.get(point, EXITS) if point in GOES_BACK else OLD
     if point == "pull":
         return only_in_registry(scene)
     scene.tag(NOW, to)
@@ -129,7 +130,7 @@ def only_in_registry(scene: Scene) -> list[str]:
 
 def goal(scene: Scene, host: Machine, point: str) -> str:
     """What has to run in the end: for a target that does not hold, what ran before."""
-    if point.startswith("undo:"):
+    if point in GOES_BACK:
         return scene.image(host, NOW)
     if point in ("pull", "pin-target"):
         return "other than " + scene.image(host, NOW)
@@ -276,7 +277,7 @@ def end(scene: Scene, cell: Cell, guard: subprocess.Popen[str]) -> str:
     if cell.point == "guard:decided" and not records:
         raise AssertionError("the intent was not on record")
     if is_over(records):
-        return "before the kill" if cell.point == "guard:ended" else "by itself"
+        return "before the kill" if cell.point in ("guard:ended", "guard:reverted") else "by itself"
     adopted = ""
     for attempt in range(1, 4):
         resumed = scene.guard("resume")
@@ -318,8 +319,8 @@ def ended(scene: Scene, cell: Cell, wanted: dict[Machine, str]) -> None:
     records = scene.rollbacks()
     assert len(records) == 1, records
     record = scene.guard.json("history", records[0]["id"]).json
-    good = ("reverted", "failed", "skipped") if cell.point.startswith("undo:") else ("restored",)
-    assert record["outcome"] == ("failed" if cell.point.startswith("undo:") else "restored"), record
+    good = ("reverted", "failed", "skipped") if cell.point in GOES_BACK else ("restored",)
+    assert record["outcome"] == ("failed" if cell.point in GOES_BACK else "restored"), record
     assert set(record["hosts"]) == {host.name for host in scene.hosts}
     for name, host in record["hosts"].items():
         assert host["state"] in good, (name, record)

@@ -43,7 +43,7 @@ def pausing(point: str, mark: Path) -> None:
     who, _, what = point.partition(":")
     if who == "guard" and what == "decided":
         after(SqlJournal, "begin_rollback")
-    elif who == "guard" and what == "ended":
+    elif who == "guard" and what in ("ended", "reverted"):
         after(SqlJournal, "end_rollback")
     elif who == "guard":
         after(SqlJournal, "set_phase", lambda _self, _id, phase, *_: phase.value == what)

@@ -11,12 +11,14 @@ from enum import StrEnum
 
 from guard.model import Phase
 from guard.rollback import workdir
-from playbooks.parts import swap
+from playbooks.parts import points as on_host
 
 GUARD = tuple(f"guard:{phase.value}" for phase in Phase)
 SHIM = tuple(f"shim:{name}" for name in workdir.DURABLE)
-MODULE = swap.STEPS
+MODULE = on_host.STEPS
 POINTS = (*GUARD, *SHIM, *MODULE)
+REVERTING = ("guard:reverting", "guard:reverted")  # only where `on_batch_failure: revert` was asked for
+GOES_BACK = (*(step for step in MODULE if step.startswith("undo:")), *REVERTING)  # the target does not hold
 
 
 class Victim(StrEnum):

@@ -12,7 +12,8 @@ from queue import SimpleQueue
 import pytest
 
 from guard.demo.fleet import Fleet
-from playbooks.parts import swap
+from playbooks.parts import points as names_of_steps
+from playbooks.parts import preparing, swap
 
 from . import matrix
 from .crash import Ground, Survived, survive
@@ -22,11 +23,11 @@ Ask = Callable[[Cell], Survived]
 
 
 def test_every_step_that_the_module_writes_down_is_a_point() -> None:
-    tree = ast.parse(Path(swap.__file__).read_text())
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
+    nodes = [node for part in (preparing, swap) for node in ast.walk(ast.parse(Path(part.__file__).read_text()))]
+    calls = [node for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
     named = [call.args[0] for call in calls if call.func.attr == "step"]  # type: ignore[attr-defined]
     named += [call.args[-1] for call in calls if call.func.attr == "create"]  # type: ignore[attr-defined]
-    names = {getattr(swap, node.id) for node in named if isinstance(node, ast.Name) and node.id != "step"}
+    names = {getattr(names_of_steps, node.id) for node in named if isinstance(node, ast.Name) and node.id != "step"}
     assert len(names) > 15
     assert names == set(MODULE)
 

@@ -517,6 +517,22 @@ class Memory:
             self.handle = None
 
 
+# ----------------------------------------------------------------------------------------------------------- points.py
+
+# The durable steps, in order. Each name is in the journal (fsynced) before its step begins.
+PULL, PIN, TAG_BACKUP = "pull", "pin-target", "tag-backup"
+CREATE, CONNECT, SPARE = "create-new", "connect-new", "create-spare"
+RENAME_OLD, RENAME_NEW, HOLD_OLD = "rename-old", "rename-new", "hold-old"
+STOP_OLD, START_NEW, AWAIT_NEW, REMOVE_OLD = "stop-old", "start-new", "await-new", "remove-old"
+STOP_NEW, PARK_NEW, RETURN_OLD = "undo:stop-new", "undo:park-new", "undo:return-old"
+RELEASE_OLD, START_OLD, REMOVE_NEW = "undo:release-old", "undo:start-old", "undo:remove-new"
+DISCARD, DONE = "discard", "done"
+PREPARE_STEPS = (PULL, PIN, TAG_BACKUP, CREATE, CONNECT, SPARE)
+SWAP_STEPS = (RENAME_OLD, RENAME_NEW, HOLD_OLD, STOP_OLD, START_NEW, AWAIT_NEW, REMOVE_OLD, DONE)
+UNDO_STEPS = (STOP_NEW, PARK_NEW, RETURN_OLD, RELEASE_OLD, START_OLD, REMOVE_NEW, DONE)
+STEPS = tuple(dict.fromkeys(PREPARE_STEPS + SWAP_STEPS + UNDO_STEPS + (DISCARD,)))  # all there are
+
+
 # ---------------------------------------------------------------------------------------------------------- project.py
 
 LABEL = "com.docker.compose."
@@ -999,6 +1015,21 @@ def fingerprint(value):
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
+# ---------------------------------------------------------------------------------------------------------- masking.py
+
+SECRET_NAME = re.compile(r"pass|pwd|secret|token|key|credential|dsn|auth", re.IGNORECASE)
+SHORTEST_SECRET = 4
+
+
+def masked(said, container):
+    """The text, with the values of environment variables that are named like a secret masked."""
+    pairs = [pair.partition("=") for pair in container["Config"].get("Env") or ()]
+    values = {value for name, _, value in pairs if SECRET_NAME.search(name) and len(value) >= SHORTEST_SECRET}
+    for value in sorted(values, key=len, reverse=True):
+        said = said.replace(value, "********")
+    return said
+
+
 # ---------------------------------------------------------------------------------------------------------- hazards.py
 
 def refuse_hazards(engine, old):
@@ -1043,21 +1074,6 @@ def cut_off(engine, old):
         if (other.get("HostConfig") or {}).get("NetworkMode") in (shared, "container:" + old["Name"][1:]):
             name = other["Names"][0].lstrip("/")
             yield f"container {name} lives in its network ({shared[:22]}) and would be left without: recreate it, too"
-
-
-# ---------------------------------------------------------------------------------------------------------- masking.py
-
-SECRET_NAME = re.compile(r"pass|pwd|secret|token|key|credential|dsn|auth", re.IGNORECASE)
-SHORTEST_SECRET = 4
-
-
-def masked(said, container):
-    """The text, with the values of environment variables that are named like a secret masked."""
-    pairs = [pair.partition("=") for pair in container["Config"].get("Env") or ()]
-    values = {value for name, _, value in pairs if SECRET_NAME.search(name) and len(value) >= SHORTEST_SECRET}
-    for value in sorted(values, key=len, reverse=True):
-        said = said.replace(value, "********")
-    return said
 
 
 # ----------------------------------------------------------------------------------------------------------- podman.py
@@ -1242,28 +1258,10 @@ class Work:
         return seen
 
 
-# ------------------------------------------------------------------------------------------------------------- swap.py
+# -------------------------------------------------------------------------------------------------------- preparing.py
 
-LONGEST_LOOK_S = 0.05  # every look costs the engine some milliseconds: on a busy host those of others
-STABLE_ANSWERING_S = 0.25  # how long a container that answers on its published ports must have stayed up
-DAY_S = 86400.0
-
-# The durable steps, in order. Each name is in the journal (fsynced) before its step begins.
-PULL, PIN, TAG_BACKUP = "pull", "pin-target", "tag-backup"
-CREATE, CONNECT, SPARE = "create-new", "connect-new", "create-spare"
-RENAME_OLD, RENAME_NEW, HOLD_OLD = "rename-old", "rename-new", "hold-old"
-STOP_OLD, START_NEW, AWAIT_NEW, REMOVE_OLD = "stop-old", "start-new", "await-new", "remove-old"
-STOP_NEW, PARK_NEW, RETURN_OLD = "undo:stop-new", "undo:park-new", "undo:return-old"
-RELEASE_OLD, START_OLD, REMOVE_NEW = "undo:release-old", "undo:start-old", "undo:remove-new"
-DISCARD, DONE = "discard", "done"
-PREPARE_STEPS = (PULL, PIN, TAG_BACKUP, CREATE, CONNECT, SPARE)
-SWAP_STEPS = (RENAME_OLD, RENAME_NEW, HOLD_OLD, STOP_OLD, START_NEW, AWAIT_NEW, REMOVE_OLD, DONE)
-UNDO_STEPS = (STOP_NEW, PARK_NEW, RETURN_OLD, RELEASE_OLD, START_OLD, REMOVE_NEW, DONE)
-STEPS = tuple(dict.fromkeys(PREPARE_STEPS + SWAP_STEPS + UNDO_STEPS + (DISCARD,)))  # all there are
-
-
-class Swap(Work):
-    """One host's work on one container, for one plan."""
+class Preparing(Work):
+    """What is done to one container, for one plan, before anything is stopped: all of it can be taken back."""
 
     images_only = False  # prepare makes images and tags ready, and leaves the replacement to the swap
 
@@ -1565,7 +1563,16 @@ class Swap(Work):
             if image and len(image.get("RepoTags") or ()) > 1:
                 self.engine.call("DELETE", path("images", reference, noprune=True))
 
-    # -- swap
+
+# ------------------------------------------------------------------------------------------------------------- swap.py
+
+LONGEST_LOOK_S = 0.05  # every look costs the engine some milliseconds: on a busy host those of others
+STABLE_ANSWERING_S = 0.25  # how long a container that answers on its published ports must have stayed up
+DAY_S = 86400.0
+
+
+class Swap(Preparing):
+    """One host's work on one container, for one plan."""
 
     def swap(self):
         """The target in place of what runs; on failure what ran is back. Finishes what an earlier run left."""
