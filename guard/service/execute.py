@@ -42,20 +42,22 @@ _FINAL = frozenset(HostState) - {HostState.PLANNED}
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """What one run of a rollback is for. ``name`` sets its run ID and plan file apart; ``phases``: it moves the journal
-    on by itself; ``wait_healthy`` False: what is put back need only run, for it was not healthy before either."""
+    """What one run of a rollback is for. ``name`` sets its plan file apart; ``anew``: to the hosts it is work of its own,
+    with a run ID of its own; ``phases``: it moves the journal on by itself; ``wait_healthy`` False: what is put back need
+    only run, for it was not healthy before either."""
 
     entry: str = "restore"
     name: str = ""
+    anew: bool = False
     phases: bool = True
     wait_healthy: bool = True
 
 
 FORWARD = Errand()
 ARMED = Errand("armed")
-BACK = Errand(name="-back", phases=False, wait_healthy=False)
+BACK = Errand(name="-back", anew=True, phases=False, wait_healthy=False)
 PREPARE = Errand("prepare")
-DISCARD = Errand("discard", "-discard", phases=False)
+DISCARD = Errand("discard", "-discard", phases=False)  # takes back only what this rollback itself has prepared
 _SWAPS = (FORWARD, ARMED, BACK)
 
 Told = Callable[[HostResult], HostResult]
@@ -243,7 +245,7 @@ def _host_plan(
         "service": bound.name,
         **_unit_document(bound.unit_on(host), wanted.container),
         "engine": session.engine_address(bound, host),
-        "run_id": f"{run[0]}{errand.name}",
+        "run_id": run[0] + errand.name if errand.anew else run[0],
         "fence": run[1],
         "target": image_document(wanted.to),
         "expect_image_id": wanted.from_.image_id if wanted.from_ is not None else None,
