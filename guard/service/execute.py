@@ -42,9 +42,9 @@ _FINAL = frozenset(HostState) - {HostState.PLANNED}
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """What one run of a rollback is for. ``name`` sets its plan file apart; ``anew``: to the hosts it is work of its own,
-    with a run ID of its own; ``phases``: it moves the journal on by itself; ``wait_healthy`` False: what is put back need
-    only run, for it was not healthy before either."""
+    """What one run of a rollback is for. ``name`` sets its plan file apart; ``anew``: to the hosts it is work of its
+    own, under a run ID of its own; ``phases``: it moves the journal on by itself; ``wait_healthy`` False: what is put
+    back need only run, for it was not healthy before either."""
 
     entry: str = "restore"
     name: str = ""

@@ -145,7 +145,7 @@ def test_what_is_put_back_need_not_be_healthy_only_run(restore: Restore) -> None
     restore.engine.docker("run", "-d", "--name", "web", "web:1.1.0")
     plan = restore.plan(target=restore.target("web:unhealthy"), health_timeout_s=2)
     assert restore("swap", plan)["state"] == "reverted"
-    assert restore("swap", {**plan, "wait_healthy": False})["state"] == "restored"
+    assert restore("swap", {**plan, "run_id": "run-1-back", "wait_healthy": False})["state"] == "restored"
 
 
 def test_the_rest_of_a_batch_is_finished_when_one_of_it_fails(play: Play) -> None:
