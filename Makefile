@@ -18,7 +18,7 @@ demo:
 	@$(BIN)/guard demo
 
 test: lint
-	$(BIN)/pytest
+	@.ci/tests
 	$(scenarios)
 
 # The fleet of the scenarios ends with this, also when it fails or is interrupted; see molecule/shared/fleet.py.
