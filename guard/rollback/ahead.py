@@ -48,10 +48,13 @@ class Ahead:
         self._line.close()
 
 
-def begin(environ: Mapping[str, str]) -> Ahead:
-    """Start a shim that waits. SIGTERM is blocked across the start: an early cancel waits until it can be answered."""
+def begin(environ: Mapping[str, str], *, hooks: bool = False) -> Ahead:
+    """Start a shim that waits. SIGTERM is blocked across the start: an early cancel waits until it can be answered.
+
+    ``hooks``: its run has some. Where their collections are, Ansible wants to know when it is loaded.
+    """
     scratch = workdir.new_scratch()
-    workdir.write(scratch / workdir.CONFIG, workdir.config_text(scratch, _FORKS))
+    workdir.write(scratch / workdir.CONFIG, workdir.config_text(scratch, _FORKS, environ if hooks else None))
     ours, theirs = socket.socketpair()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     log = os.open(scratch / workdir.SHIM_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)

@@ -155,7 +155,8 @@ def _start(spec: RunSpec, early: Ahead | None) -> RunHandle:
 
 def begin_in(spec: RunSpec, lock: int, early: Ahead | None = None) -> RunHandle:
     """Fill the folder that was created with this lock, and give it to its shim."""
-    shim = early if early is not None and early.waits else ahead.begin(os.environ)
+    fits = early is not None and early.waits and not spec.hooks
+    shim = early if early is not None and fits else ahead.begin(os.environ, hooks=bool(spec.hooks))
     try:
         asked = workdir.fill(spec, shim.scratch)
         shim.tell(spec.folder, lock)
