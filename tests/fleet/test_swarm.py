@@ -97,7 +97,12 @@ def test_a_bad_update_of_a_swarm_service_is_rolled_back_on_all_its_nodes(guard: 
     assert ready.json == {
         "ready": True,
         "hosts": {
-            "web1": {"ready": True, "to": {"image": "web:1.0.0", "image_id": good, "digest": None}, "problems": []}
+            "web1": {
+                "ready": True,
+                "to": {"image": "web:1.0.0", "image_id": good, "digest": None},
+                "problems": [],
+                "notes": [],
+            }
         },
     }
     deploy(swarm, "1.1.0", Behaviour.ERROR)
