@@ -216,7 +216,7 @@ def entry(scene: Scene, name: str, rollback: str) -> None:
             "service": scene.name,
             "container": scene.name,
             "engine": host.variables.get("guard_docker_host"),
-            "run_id": rollback,
+            "run_id": "rb-0",  # a preparation is taken back by its own name only
             "fence": 1,
             "target": {"image": f"{scene.repository}:{OLD}", "image_id": scene.image(machine, OLD)},
             "backup_tag": "backup_20260101_000000",
