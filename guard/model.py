@@ -263,6 +263,11 @@ class HostPlan:
     problem: str = ""
     unreachable: bool = False
 
+    @property
+    def changes(self) -> bool:
+        """Whether the host is to run another image than the one that is known to run there."""
+        return self.from_ is not None and self.to is not None and self.from_.image_id != self.to.image_id
+
 
 @dataclass(frozen=True, slots=True)
 class HostResult:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from guard.model import HostFacts, HostPlan, HostResult, HostState, Plan
+from guard.model import ContainerFacts, HostFacts, HostPlan, HostResult, HostState, Plan
 
 PINNED = "its Compose project pins what was restored; `guard snapshot`, before the next deploy, takes the pin out"
 
@@ -35,10 +35,18 @@ def observed(plan: HostPlan, facts: HostFacts, known: HostResult | None) -> Host
         return result(HostState.RESTORED, pinned=PINNED if running.pin else None)
     expected = {plan.to.image_id, plan.from_.image_id if plan.from_ else ""}
     if running is not None and running.image.image_id not in expected:
-        return result(
-            HostState.SKIPPED, f"{running.image.image} runs there now: somebody deployed since, so it is left alone"
-        )
+        return result(HostState.SKIPPED, deployed_since(running))
     return result(HostState.PLANNED)
+
+
+def deployed_since(running: ContainerFacts) -> str:
+    """Why a host that runs neither of its two images is not touched."""
+    return f"{running.image.image} runs there now: somebody deployed since, so it is left alone"
+
+
+def gone(plan: HostPlan) -> HostFacts:
+    """What is known of a host that a plan names and the inventory does not any more."""
+    return HostFacts(plan.host, plan.container, problem=f"{plan.host} is no longer in the inventory")
 
 
 def credited(plan: Plan, result: HostResult) -> HostResult:
@@ -46,8 +54,7 @@ def credited(plan: Plan, result: HostResult) -> HostResult:
     whichever of its runs did that.
     """
     wanted = plan.hosts[result.host]
-    changed = wanted.from_ is not None and wanted.to is not None and wanted.from_.image_id != wanted.to.image_id
-    if not changed or result.state not in (HostState.RESTORED, HostState.UNCHANGED):
+    if not wanted.changes or result.state not in (HostState.RESTORED, HostState.UNCHANGED):
         return result
     tag = result.backup_tag or plan.backup_tag
     return replace(result, state=HostState.RESTORED, from_=wanted.from_, backup_tag=tag)

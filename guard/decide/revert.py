@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from guard.decide.recover import deployed_since, gone
 from guard.model import HostFacts, HostPlan, HostResult, HostState, Image, Phase, Plan, Rollback
 
 _FAILED = (HostState.FAILED, HostState.REVERTED)
@@ -66,7 +67,7 @@ def untouched(
     results = dict(known)
     for name, one in _changing(plan).items():
         if name not in off:
-            seen = facts.get(name, HostFacts(name, one.container, problem=f"{name} is no longer in the inventory"))
+            seen = facts.get(name) or gone(one)
             results[name] = _as_it_is(one, seen, known.get(name), why)
     return {name: result for name, result in results.items() if name not in off}
 
@@ -94,11 +95,7 @@ def put_back(plan: HostPlan, known: HostResult | None, result: HostResult, why: 
 
 def _changing(plan: Plan) -> dict[str, HostPlan]:
     """Also those that were out of reach when it was planned and got their target later."""
-    return {
-        name: one
-        for name, one in plan.hosts.items()
-        if one.from_ is not None and one.to is not None and one.from_.image_id != one.to.image_id
-    }
+    return {name: one for name, one in plan.hosts.items() if one.changes}
 
 
 def _is_off(plan: HostPlan, facts: HostFacts, known: HostResult | None, again: bool) -> bool:
@@ -122,8 +119,7 @@ def _as_it_is(plan: HostPlan, facts: HostFacts, known: HostResult | None, why: s
         return replace(told, state=HostState.FAILED, error=facts.problem)
     running = facts.running
     if running is not None and running.image.image_id != _id(plan.from_):
-        error = f"{running.image.image} runs there now: somebody deployed since, so it is left alone"
-        return replace(told, state=HostState.SKIPPED, error=error)
+        return replace(told, state=HostState.SKIPPED, error=deployed_since(running))
     if told.state in _FAILED and told.error:
         return told
     if told.state is HostState.RESTORED:

@@ -20,6 +20,7 @@ import httpx
 from guard.decide import reference
 from guard.engines import compose, swarm
 from guard.engines.bare_http import BareTransport
+from guard.engines.facts import Facts, inner, number, string, strings
 from guard.engines.wire import Wire
 from guard.errors import EngineDown, EngineError, EngineUnreachable
 from guard.model import ComposeUnit, ContainerFacts, ContainerUnit, HostMeans, Image, LocalImage, SwarmUnit, Unit
@@ -33,8 +34,6 @@ _DIAGNOSIS_S = 1.0  # at most; kept back from a call's time to find out why nobo
 _CONTAINER = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _HEX = re.compile(r"[0-9a-f]+")
 _NO_REGISTRY = ("<none>", "localhost/")  # Podman's name for images that came from no registry
-
-Facts = Mapping[str, object]
 
 
 class Symptom(StrEnum):
@@ -80,7 +79,7 @@ class DockerEngine:
             return None
         facts = self._mapping(body)
         # The API also finds containers by a prefix of their ID.
-        return _container(facts) if _text(facts, "Name").removeprefix("/") == name else None
+        return _container(facts) if string(facts, "Name").removeprefix("/") == name else None
 
     async def running(self, unit: Unit, *, timeout_s: float | None = None) -> ContainerFacts | None:
         match unit:
@@ -122,7 +121,7 @@ class DockerEngine:
         if not digest:
             for container_id in swarm.containers_here(service, tasks, swarm.node(info)):
                 if (body := await get(f"/containers/{container_id}/json")) is not None:
-                    container_image = _image_id(_text(self._mapping(body), "Image"))
+                    container_image = _image_id(string(self._mapping(body), "Image"))
                     break
             local = await self.image(container_image or name)
         image = swarm.image_of(name, digest, local, container_image)
@@ -154,7 +153,7 @@ class DockerEngine:
             raise EngineError(f"{self._way.where} has no container {container}")
         query = f"stdout=1&stderr=1&tail={max(0, lines)}"
         body = await self._get(f"/containers/{container}/logs?{query}") or b""
-        has_terminal = _inner(self._mapping(inspected), "Config").get("Tty") is True
+        has_terminal = inner(self._mapping(inspected), "Config").get("Tty") is True
         return (body if has_terminal else _demultiplexed(body)).decode(errors="replace")
 
     async def pull_problem(self, digest: str) -> str | None:
@@ -172,7 +171,7 @@ class DockerEngine:
 
     async def means(self) -> HostMeans:
         info = self._mapping(await self._get("/info") or b"{}")
-        folder = _text(info, "DockerRootDir")
+        folder = string(info, "DockerRootDir")
         if not folder.startswith("/"):
             return HostMeans()
         async with asyncio.timeout(self._timeout_s):
@@ -252,23 +251,23 @@ def _complaint(body: bytes) -> str:
 
 
 def _container(facts: Facts) -> ContainerFacts:
-    state = _inner(facts, "State")
-    health = _inner(state, "Health")
-    status = _text(health, "Status")
-    config = _inner(facts, "Config")
+    state = inner(facts, "State")
+    health = inner(state, "Health")
+    status = string(health, "Status")
+    config = inner(facts, "Config")
     return ContainerFacts(
-        name=_text(facts, "Name").removeprefix("/"),
-        container_id=_text(facts, "Id"),
-        image=Image(_text(config, "Image") or _text(facts, "ImageName"), _image_id(_text(facts, "Image"))),
-        status=_text(state, "Status"),
+        name=string(facts, "Name").removeprefix("/"),
+        container_id=string(facts, "Id"),
+        image=Image(string(config, "Image") or string(facts, "ImageName"), _image_id(string(facts, "Image"))),
+        status=string(state, "Status"),
         health="" if status == "none" else status,
         health_log=_without_its_secrets(_last_output(health), config),
-        exit_code=_number(state, "ExitCode"),
+        exit_code=number(state, "ExitCode"),
         oom_killed=state.get("OOMKilled") is True,
-        restart_count=_number(facts, "RestartCount"),
-        started_at=_text(state, "StartedAt"),
-        error=_text(state, "Error"),
-        pin=_text(_inner(config, "Labels"), compose.PIN_LABEL),
+        restart_count=number(facts, "RestartCount"),
+        started_at=string(state, "StartedAt"),
+        error=string(state, "Error"),
+        pin=string(inner(config, "Labels"), compose.PIN_LABEL),
     )
 
 
@@ -285,26 +284,26 @@ def _last_output(health: Facts) -> str:
     log = health.get("Log")
     if not isinstance(log, list) or not log or not isinstance(log[-1], Mapping):
         return ""
-    return _text(log[-1], "Output").strip()[:_EXCERPT]
+    return string(log[-1], "Output").strip()[:_EXCERPT]
 
 
 def _listed_image(facts: Facts) -> LocalImage:
-    created = _number(facts, "Created")
+    created = number(facts, "Created")
     return _image(facts, datetime.fromtimestamp(created, UTC))
 
 
 def _inspected_image(facts: Facts) -> LocalImage:
-    return _image(facts, _timestamp(_text(facts, "Created")))
+    return _image(facts, _timestamp(string(facts, "Created")))
 
 
 def _image(facts: Facts, created: datetime) -> LocalImage:
     # "<none>:<none>" is how older engines write that there is none.
     return LocalImage(
-        image_id=_image_id(_text(facts, "Id")),
-        tags=tuple(tag for tag in _texts(facts, "RepoTags") if not tag.startswith("<none>")),
-        digests=tuple(digest for digest in _texts(facts, "RepoDigests") if not digest.startswith(_NO_REGISTRY)),
+        image_id=_image_id(string(facts, "Id")),
+        tags=tuple(tag for tag in strings(facts, "RepoTags") if not tag.startswith("<none>")),
+        digests=tuple(digest for digest in strings(facts, "RepoDigests") if not digest.startswith(_NO_REGISTRY)),
         created=created,
-        size_bytes=_number(facts, "Size"),
+        size_bytes=number(facts, "Size"),
     )
 
 
@@ -344,23 +343,3 @@ def _demultiplexed(body: bytes) -> bytes:
         parts.append(body[position + 8 : position + 8 + length])
         position += 8 + length
     return b"".join(parts)
-
-
-def _inner(facts: Facts, key: str) -> Facts:
-    value = facts.get(key)
-    return value if isinstance(value, Mapping) else {}
-
-
-def _text(facts: Facts, key: str) -> str:
-    value = facts.get(key)
-    return value if isinstance(value, str) else ""
-
-
-def _texts(facts: Facts, key: str) -> tuple[str, ...]:
-    value = facts.get(key)
-    return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
-
-
-def _number(facts: Facts, key: str) -> int:
-    value = facts.get(key)
-    return int(value) if isinstance(value, int | float) else 0

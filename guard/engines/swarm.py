@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from guard.decide import reference
 from guard.decide.swarm import known_as
+from guard.engines.facts import Facts, inner, string
 from guard.model import ContainerFacts, Image, LocalImage, SwarmUnit, TaskFacts
-
-Facts = Mapping[str, object]
 
 NO_MANAGER = "a Swarm service is looked after on a manager: let hosts name at least one"
 UNTOLD = (
@@ -32,37 +31,37 @@ def service_query(unit: SwarmUnit) -> str:
 
 
 def task_query(service: Facts) -> str:
-    return json.dumps({"service": [_text(service, "ID")]})
+    return json.dumps({"service": [string(service, "ID")]})
 
 
 def of_name(listed: Sequence[Facts], unit: SwarmUnit) -> Facts | None:
     """The service of exactly that name: the filter finds every name that begins so."""
-    return next((one for one in listed if _text(_inner(one, "Spec"), "Name") == unit.service), None)
+    return next((one for one in listed if string(inner(one, "Spec"), "Name") == unit.service), None)
 
 
 def not_a_manager(info: Facts) -> str:
     """Why this engine can't be asked for services, or ""."""
-    swarm = _inner(info, "Swarm")
-    if _text(swarm, "LocalNodeState") != "active":
+    swarm = inner(info, "Swarm")
+    if string(swarm, "LocalNodeState") != "active":
         return "is in no swarm"
     return "" if swarm.get("ControlAvailable") is True else "is a worker of its swarm"
 
 
 def node(info: Facts) -> str:
-    return _text(_inner(info, "Swarm"), "NodeID")
+    return string(inner(info, "Swarm"), "NodeID")
 
 
 def image_name(service: Facts) -> tuple[str, str]:
     """(reference without digest, digest or ""), as the service's spec wants it."""
-    name, _, digest = _text(_inner(_template(service), "ContainerSpec"), "Image").partition("@")
+    name, _, digest = string(inner(_template(service), "ContainerSpec"), "Image").partition("@")
     return name, digest
 
 
 def containers_here(service: Facts, tasks: Sequence[Facts], node_id: str) -> list[str]:
     """IDs of this node's containers of the service's present image, newest first, ended ones too."""
-    own = [task for task in _present(service, tasks) if _text(task, "NodeID") == node_id]
-    newest = sorted(own, key=lambda task: _text(task, "CreatedAt"), reverse=True)
-    ids = [_text(_inner(_inner(task, "Status"), "ContainerStatus"), "ContainerID") for task in newest]
+    own = [task for task in _present(service, tasks) if string(task, "NodeID") == node_id]
+    newest = sorted(own, key=lambda task: string(task, "CreatedAt"), reverse=True)
+    ids = [string(inner(inner(task, "Status"), "ContainerStatus"), "ContainerID") for task in newest]
     return [container_id for container_id in ids if container_id]
 
 
@@ -92,12 +91,12 @@ def facts(service: Facts, tasks: Sequence[Facts], image: Image) -> ContainerFact
     failed = [task for task in present if _state(task) in _ENDED_BADLY]
     counted = _counted(service, tasks, failed)
     again = {_slot(task) for task in failed}
-    replaced = [_text(task, "CreatedAt") for task in present if _state(task) == "running" and _slot(task) in again]
+    replaced = [string(task, "CreatedAt") for task in present if _state(task) == "running" and _slot(task) in again]
     template = json.dumps(_template(service), sort_keys=True)
     complete = counted.running >= counted.wanted and counted.update not in (*_MOVING, "paused", "rollback_paused")
     return ContainerFacts(
-        name=_text(_inner(service, "Spec"), "Name"),
-        container_id=f"{_text(service, 'ID')}.{hashlib.sha256(template.encode()).hexdigest()[:12]}",
+        name=string(inner(service, "Spec"), "Name"),
+        container_id=f"{string(service, 'ID')}.{hashlib.sha256(template.encode()).hexdigest()[:12]}",
         image=image,
         status="running" if complete else "incomplete",
         health="",
@@ -112,57 +111,47 @@ def facts(service: Facts, tasks: Sequence[Facts], image: Image) -> ContainerFact
 
 
 def _counted(service: Facts, tasks: Sequence[Facts], failed: Sequence[Facts]) -> TaskFacts:
-    status, update = _inner(service, "ServiceStatus"), _inner(service, "UpdateStatus")
-    state = _text(update, "State")
-    running = {_slot(task) for task in tasks if _state(task) == "running" and _text(task, "DesiredState") == "running"}
+    status, update = inner(service, "ServiceStatus"), inner(service, "UpdateStatus")
+    state = string(update, "State")
+    running = {_slot(task) for task in tasks if _state(task) == "running" and string(task, "DesiredState") == "running"}
     without = [task for task in failed if _slot(task) not in running]
     waiting = [task for task in _present(service, tasks) if _state(task) == "pending" and _said(task)]
-    told = max([*without, *waiting], key=lambda task: _text(task, "CreatedAt"), default=None)
+    told = max([*without, *waiting], key=lambda task: string(task, "CreatedAt"), default=None)
     wanted = status.get("DesiredTasks")
     return TaskFacts(
-        running=sum(_state(t) == "running" and _text(t, "DesiredState") == "running" for t in tasks),
+        running=sum(_state(t) == "running" and string(t, "DesiredState") == "running" for t in tasks),
         wanted=wanted if isinstance(wanted, int) else 0,
         starting=any(_state(task) in _STARTING for task in _present(service, tasks)),
         trouble=f"task {_slot(told)}: {_said(told) or 'ended by itself'}" if told is not None else "",
         update=state,
-        message=_text(update, "Message"),
-        taken_back=state.startswith("rollback") and not _inner(service, "PreviousSpec"),
+        message=string(update, "Message"),
+        taken_back=state.startswith("rollback") and not inner(service, "PreviousSpec"),
     )
 
 
 def _present(service: Facts, tasks: Sequence[Facts]) -> list[Facts]:
     """The tasks made from what the service's spec wants now."""
     wanted = _mark(_template(service))
-    return [task for task in tasks if _mark(_inner(task, "Spec")) == wanted]
+    return [task for task in tasks if _mark(inner(task, "Spec")) == wanted]
 
 
 def _mark(template: Facts) -> tuple[str, object]:
-    return _text(_inner(template, "ContainerSpec"), "Image"), template.get("ForceUpdate") or 0
+    return string(inner(template, "ContainerSpec"), "Image"), template.get("ForceUpdate") or 0
 
 
 def _template(service: Facts) -> Facts:
-    return _inner(_inner(service, "Spec"), "TaskTemplate")
+    return inner(inner(service, "Spec"), "TaskTemplate")
 
 
 def _state(task: Facts) -> str:
-    return _text(_inner(task, "Status"), "State")
+    return string(inner(task, "Status"), "State")
 
 
 def _said(task: Facts) -> str:
-    return _text(_inner(task, "Status"), "Err")
+    return string(inner(task, "Status"), "Err")
 
 
 def _slot(task: Facts) -> str:
     """Its number in the service; a global service's task is known by its node."""
     slot = task.get("Slot")
-    return str(slot) if slot else _text(task, "NodeID") or _text(task, "ID")
-
-
-def _inner(facts: Facts, key: str) -> Facts:
-    value = facts.get(key)
-    return value if isinstance(value, Mapping) else {}
-
-
-def _text(facts: Facts, key: str) -> str:
-    value = facts.get(key)
-    return value if isinstance(value, str) else ""
+    return str(slot) if slot else string(task, "NodeID") or string(task, "ID")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from guard.decide.recover import credited
+from guard.decide.revert import hosts_to_change
 from guard.errors import GuardError, StateError
 from guard.model import (
     ComposeUnit,
@@ -100,7 +101,7 @@ def spec_of(
 ) -> RunSpec:
     """The next run of a rollback. ``armed_s``: how long one that is armed in advance waits for the word."""
     hooks = hooks_of(bound) if errand in _SWAPS else ()
-    names = tuple(host for batch in plan.batches for host in batch)
+    names = hosts_to_change(plan)
     hosts = tuple(host for host in bound.hosts if host.name in names)
     return RunSpec(
         folder=run_folder(session.state_dir, rollback_id, _next_run(session.state_dir, rollback_id)),

@@ -16,10 +16,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from guard.decide.recover import credited, left_to_do, narrowed, observed
+from guard.decide.recover import credited, gone, left_to_do, narrowed, observed
 from guard.decide.revert import goes_back, hosts_to_change
 from guard.errors import GuardError, UsageError
-from guard.model import HostFacts, HostResult, HostState, Lease, Plan, Rollback, RollbackOutcome
+from guard.model import HostResult, HostState, Lease, Plan, Rollback, RollbackOutcome
 from guard.service.execute import PREPARE, adopt_run, execute, hooks_of
 from guard.service.leases import held
 from guard.service.look import look
@@ -200,7 +200,7 @@ async def _looked_at(session: Session, member: Member, cut: bool) -> Member:
     results = {
         host: credited(
             member.plan,
-            observed(plan, facts.get(host) or _gone(host, plan.container), member.rollback.hosts.get(host)),
+            observed(plan, facts.get(host) or gone(plan), member.rollback.hosts.get(host)),
         )
         for host, plan in member.plan.hosts.items()
     }
@@ -208,7 +208,3 @@ async def _looked_at(session: Session, member: Member, cut: bool) -> Member:
         await asyncio.to_thread(session.store.record_host, member.rollback.id, result)
     again = cut and bool(hooks_of(member.bound))
     return replace(member, known=results, left=narrowed(member.plan, left_to_do(results, again)))
-
-
-def _gone(host: str, container: str) -> HostFacts:
-    return HostFacts(host, container, problem=f"{host} is no longer in the inventory")

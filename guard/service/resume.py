@@ -9,11 +9,11 @@ import asyncio
 from dataclasses import replace
 
 from guard.decide.outcome import RESUMED, summary
-from guard.decide.recover import credited, left_to_do, narrowed, observed
-from guard.decide.revert import goes_back
+from guard.decide.recover import credited, gone, left_to_do, narrowed, observed
+from guard.decide.revert import goes_back, hosts_to_change
 from guard.decide.target import Wish, choose
 from guard.errors import GuardError
-from guard.model import HostFacts, HostPlan, HostState, Lease, Phase, Plan, Release, Rollback, RollbackOutcome
+from guard.model import HostFacts, HostState, Lease, Phase, Plan, Release, Rollback, RollbackOutcome
 from guard.service.execute import adopt_run, hooks_of
 from guard.service.group import resume_together
 from guard.service.leases import held
@@ -76,7 +76,7 @@ async def resume(session: Session, bound: Bound, rollback: Rollback, lease: Leas
     if rollback.ended_at is not None and plan.on_batch_failure == "revert":
         plan = replace(plan, on_batch_failure="stop")  # the others were verified long since: one late host moves nobody
     results = {
-        host: credited(plan, observed(host_plan, facts.get(host, _gone(host_plan)), rollback.hosts.get(host)))
+        host: credited(plan, observed(host_plan, facts.get(host, gone(host_plan)), rollback.hosts.get(host)))
         for host, host_plan in plan.hosts.items()
     }
     for result in results.values():
@@ -90,7 +90,7 @@ async def resume(session: Session, bound: Bound, rollback: Rollback, lease: Leas
 
 def _all_batched(plan: Plan, todo: tuple[str, ...]) -> Plan:
     """Hosts that had no batch (out of reach when it was planned) form the last one."""
-    batched = {host for batch in plan.batches for host in batch}
+    batched = hosts_to_change(plan)
     late = tuple(host for host in todo if host not in batched)
     return replace(plan, batches=(*plan.batches, late)) if late else plan
 
@@ -98,9 +98,7 @@ def _all_batched(plan: Plan, todo: tuple[str, ...]) -> Plan:
 def _with_targets(plan: Plan, facts: dict[str, HostFacts], bound: Bound, releases: tuple[Release, ...]) -> Plan:
     """A host that could not be looked at before gets its target now, by the same rule."""
     hosts = dict(plan.hosts)
-    bad = frozenset(
-        p.from_.image_id for p in plan.hosts.values() if p.from_ and p.to and p.from_.image_id != p.to.image_id
-    )
+    bad = frozenset(p.from_.image_id for p in plan.hosts.values() if p.from_ and p.changes)
     for name, host_plan in plan.hosts.items():
         seen = facts.get(name)
         if host_plan.to is None and host_plan.unreachable and seen is not None and not seen.problem:
@@ -113,8 +111,3 @@ def _cause(rollback: Rollback) -> str:
     """Why it was begun, without how an earlier attempt ended: the record tells of the last one."""
     cause = rollback.reason.partition(RESUMED)[0]
     return cause if rollback.ended_at is None else cause.rpartition(f"; {summary(rollback.hosts)}; ")[0] or cause
-
-
-def _gone(plan: HostPlan) -> HostFacts:
-    problem = f"{plan.host} is no longer in the inventory"
-    return HostFacts(plan.host, plan.container, problem=problem)

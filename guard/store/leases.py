@@ -7,8 +7,9 @@ is higher: hosts remember the highest they have seen, and a new store (a fresh s
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, and_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, select, update
 
 from guard.errors import LeaseHeld, LeaseLost
 from guard.model import Lease
@@ -31,15 +32,13 @@ class SqlLeases:
         number, which a taker always raises, is what stops it there.
         """
         with self._db.write() as connection:
-            free = {"service": service, "holder": "", "fence": 0, "since_s": 0.0, "expires_s": 0.0}
-            insert_if_absent(connection, leases, free)
             mine = leases.c.service == service
-            row = connection.execute(select(leases, now_s().label("now")).where(mine).with_for_update()).one()
+            row = _row(connection, service)
             left_s = row.expires_s - row.now
             again = row.holder == holder
             if row.holder and not again and left_s > 0 and not is_surely_dead(row.holder):
                 raise _held(service, row.holder, row.since_s, left_s)
-            fence = row.fence if again else max(row.fence + 1, int(row.now * 1000))
+            fence = row.fence if again else _above(row)
             since_s = row.since_s if again else row.now
             changed = {"holder": holder, "fence": fence, "since_s": since_s, "expires_s": row.now + ttl_s}
             connection.execute(update(leases).where(mine).values(**changed))
@@ -51,14 +50,12 @@ class SqlLeases:
     def next_fence(self, service: str) -> int:
         """A fence number above every earlier one, without taking the service. LeaseHeld when somebody has it."""
         with self._db.write() as connection:
-            free = {"service": service, "holder": "", "fence": 0, "since_s": 0.0, "expires_s": 0.0}
-            insert_if_absent(connection, leases, free)
             mine = leases.c.service == service
-            row = connection.execute(select(leases, now_s().label("now")).where(mine).with_for_update()).one()
+            row = _row(connection, service)
             left_s = row.expires_s - row.now
             if row.holder and left_s > 0 and not is_surely_dead(row.holder):
                 raise _held(service, row.holder, row.since_s, left_s)
-            fence: int = max(row.fence + 1, int(row.now * 1000))
+            fence: int = _above(row)
             connection.execute(update(leases).where(mine).values(holder="", fence=fence, expires_s=0.0))
             audit.append(connection, "fence_given", service, {"fence": fence})
         return fence
@@ -88,6 +85,19 @@ class SqlLeases:
 
 def _is(lease: Lease) -> ColumnElement[bool]:
     return and_(leases.c.service == lease.service, leases.c.holder == lease.holder, leases.c.fence == lease.fence)
+
+
+def _row(connection: Connection, service: str) -> Row[Any]:
+    """The service's lease, locked until the transaction ends, with the database's time as ``now``."""
+    free = {"service": service, "holder": "", "fence": 0, "since_s": 0.0, "expires_s": 0.0}
+    insert_if_absent(connection, leases, free)
+    mine = leases.c.service == service
+    return connection.execute(select(leases, now_s().label("now")).where(mine).with_for_update()).one()
+
+
+def _above(row: Row[Any]) -> int:
+    """A fence number above every earlier one, those of a store that is gone included: they were the clock's too."""
+    return max(int(row.fence) + 1, int(row.now * 1000))
 
 
 def _held(service: str, holder: str, since_s: float, left_s: float) -> LeaseHeld:
