@@ -194,7 +194,11 @@ class Engine:
     def stop(self, container, timeout_s):
         """Stop and wait until it has. ``timeout_s`` None: as the container itself says (its own, else 10 s)."""
         grace = timeout_s if timeout_s is not None else (container["Config"].get("StopTimeout") or 10)
-        self.call("POST", path("containers", container["Id"], "stop", t=timeout_s), timeout=grace + 30.0)
+        try:
+            self.call("POST", path("containers", container["Id"], "stop", t=timeout_s), timeout=grace + 30.0)
+        except EngineError as refused:
+            if refused.status != 404:  # one that removes itself is gone once it has stopped
+                raise
 
     def start(self, container_id):
         """Start; the ports of a container that just stopped may be held for some milliseconds more."""

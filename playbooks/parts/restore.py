@@ -1,10 +1,14 @@
-"""One mode of a restore on this host: the lock and the fence first, then the work, past an engine that goes away."""
+"""One mode of a restore on this host: the lock and the fence first, then the work, past an engine that goes away or refuses."""
 
 from __future__ import annotations
 
+import time
+
 from .memory import Memory
-from .problems import EngineGone
+from .problems import EngineError, EngineGone
 from .program import engine_of, survive_hangups, wait_for
+
+PAUSES_S = (0.1, 1.0)  # a swap that an engine broke off half way is looked at afresh and brought to an end, so often
 
 
 def restore_with(swap):
@@ -24,12 +28,15 @@ def restore_with(swap):
                 return getattr(task, mode)()
             if not check_mode:
                 survive_hangups()
-            try:
-                return task.swap()
-            except EngineGone:
-                if memory.facts.get("phase") not in ("swapping", "undoing"):
-                    raise
-                wait_for(engine)
-                return task.swap()
+            for pause in PAUSES_S:
+                try:
+                    return task.swap()
+                except (EngineGone, EngineError) as broken:
+                    if memory.facts.get("phase") not in ("swapping", "undoing"):
+                        raise
+                    if isinstance(broken, EngineGone):
+                        wait_for(engine)
+                    time.sleep(pause)
+            return task.swap()
 
     return work

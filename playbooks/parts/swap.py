@@ -223,6 +223,28 @@ class Swap(Preparing):
             self.engine.stop(container, self.plan["stop_timeout_s"])
             self.engine.call("POST", path("containers", container["Id"], "update"), {"RestartPolicy": policy})
 
+    def park(self, new):
+        """The replacement gives up the name. One that removes itself may be gone, or be going at this moment."""
+        if self.engine.container(self.name) is None:
+            return
+        try:
+            self.rename(new, self.name + ".guard-next")
+        except EngineError:
+            if not new["HostConfig"].get("AutoRemove"):
+                raise
+            self.await_gone(new["Id"])
+
+    def give_back_name(self):
+        """What ran before has its name again. Engines free the name of a removed container a moment after it is gone."""
+        until = time.monotonic() + 3
+        while True:
+            try:
+                return self.rename(self.previous, self.name)
+            except EngineError as refused:
+                if refused.status != 409 or time.monotonic() > until:
+                    raise
+                time.sleep(POLL_S)
+
     def await_gone(self, container_id):
         until = time.monotonic() + 15
         while self.engine.get("containers", container_id, "json") is not None:
@@ -306,10 +328,9 @@ class Swap(Preparing):
                 self.step(PARK_NEW)
                 if self.next is not None:
                     self.engine.remove(self.next["Id"])
-                if self.engine.container(self.name) is not None:  # a self-removing one has gone by now
-                    self.rename(self.current, self.name + ".guard-next")
+                self.park(self.current)
             self.step(RETURN_OLD)
-            self.rename(self.previous, self.name)
+            self.give_back_name()
         old = self.engine.container(self.name)
         if old is None:
             raise Problem(

@@ -81,7 +81,7 @@ def test_an_image_of_a_registry_is_known_by_its_digest_and_restored_by_it(
     assert result["state"] == "restored", result
     assert result["to"] == {"image": f"{name}:1.0.0", "image_id": pushed["1.0.0"]}
     wanted = swarm.engine.service()["Spec"]["TaskTemplate"]["ContainerSpec"]
-    assert (wanted["Image"], wanted["Env"]) == (f"{name}:1.0.0@{pushed['1.0.0']}", ["A=1", "B=2"])
+    assert (wanted["Image"], sorted(wanted["Env"])) == (f"{name}:1.0.0@{pushed['1.0.0']}", ["A=1", "B=2"])
     assert swarm.engine.images_run() == {swarm.ids["web:1.0.0"]}
 
 

@@ -365,7 +365,11 @@ class Engine:
     def stop(self, container, timeout_s):
         """Stop and wait until it has. ``timeout_s`` None: as the container itself says (its own, else 10 s)."""
         grace = timeout_s if timeout_s is not None else (container["Config"].get("StopTimeout") or 10)
-        self.call("POST", path("containers", container["Id"], "stop", t=timeout_s), timeout=grace + 30.0)
+        try:
+            self.call("POST", path("containers", container["Id"], "stop", t=timeout_s), timeout=grace + 30.0)
+        except EngineError as refused:
+            if refused.status != 404:  # one that removes itself is gone once it has stopped
+                raise
 
     def start(self, container_id):
         """Start; the ports of a container that just stopped may be held for some milliseconds more."""
@@ -644,6 +648,9 @@ def run_as_program(text_, read, work):
 
 # ---------------------------------------------------------------------------------------------------------- restore.py
 
+PAUSES_S = (0.1, 1.0)  # a swap that an engine broke off half way is looked at afresh and brought to an end, so often
+
+
 def restore_with(swap):
     """The work of a module (see ``run_as_program``) whose swap is of the class ``swap``."""
 
@@ -661,13 +668,16 @@ def restore_with(swap):
                 return getattr(task, mode)()
             if not check_mode:
                 survive_hangups()
-            try:
-                return task.swap()
-            except EngineGone:
-                if memory.facts.get("phase") not in ("swapping", "undoing"):
-                    raise
-                wait_for(engine)
-                return task.swap()
+            for pause in PAUSES_S:
+                try:
+                    return task.swap()
+                except (EngineGone, EngineError) as broken:
+                    if memory.facts.get("phase") not in ("swapping", "undoing"):
+                        raise
+                    if isinstance(broken, EngineGone):
+                        wait_for(engine)
+                    time.sleep(pause)
+            return task.swap()
 
     return work
 
@@ -1695,6 +1705,28 @@ class Swap(Preparing):
             self.engine.stop(container, self.plan["stop_timeout_s"])
             self.engine.call("POST", path("containers", container["Id"], "update"), {"RestartPolicy": policy})
 
+    def park(self, new):
+        """The replacement gives up the name. One that removes itself may be gone, or be going at this moment."""
+        if self.engine.container(self.name) is None:
+            return
+        try:
+            self.rename(new, self.name + ".guard-next")
+        except EngineError:
+            if not new["HostConfig"].get("AutoRemove"):
+                raise
+            self.await_gone(new["Id"])
+
+    def give_back_name(self):
+        """What ran before has its name again. Engines free the name of a removed container a moment after it is gone."""
+        until = time.monotonic() + 3
+        while True:
+            try:
+                return self.rename(self.previous, self.name)
+            except EngineError as refused:
+                if refused.status != 409 or time.monotonic() > until:
+                    raise
+                time.sleep(POLL_S)
+
     def await_gone(self, container_id):
         until = time.monotonic() + 15
         while self.engine.get("containers", container_id, "json") is not None:
@@ -1778,10 +1810,9 @@ class Swap(Preparing):
                 self.step(PARK_NEW)
                 if self.next is not None:
                     self.engine.remove(self.next["Id"])
-                if self.engine.container(self.name) is not None:  # a self-removing one has gone by now
-                    self.rename(self.current, self.name + ".guard-next")
+                self.park(self.current)
             self.step(RETURN_OLD)
-            self.rename(self.previous, self.name)
+            self.give_back_name()
         old = self.engine.container(self.name)
         if old is None:
             raise Problem(

@@ -362,7 +362,11 @@ class Engine:
     def stop(self, container, timeout_s):
         """Stop and wait until it has. ``timeout_s`` None: as the container itself says (its own, else 10 s)."""
         grace = timeout_s if timeout_s is not None else (container["Config"].get("StopTimeout") or 10)
-        self.call("POST", path("containers", container["Id"], "stop", t=timeout_s), timeout=grace + 30.0)
+        try:
+            self.call("POST", path("containers", container["Id"], "stop", t=timeout_s), timeout=grace + 30.0)
+        except EngineError as refused:
+            if refused.status != 404:  # one that removes itself is gone once it has stopped
+                raise
 
     def start(self, container_id):
         """Start; the ports of a container that just stopped may be held for some milliseconds more."""
@@ -641,6 +645,9 @@ def run_as_program(text_, read, work):
 
 # ---------------------------------------------------------------------------------------------------------- restore.py
 
+PAUSES_S = (0.1, 1.0)  # a swap that an engine broke off half way is looked at afresh and brought to an end, so often
+
+
 def restore_with(swap):
     """The work of a module (see ``run_as_program``) whose swap is of the class ``swap``."""
 
@@ -658,13 +665,16 @@ def restore_with(swap):
                 return getattr(task, mode)()
             if not check_mode:
                 survive_hangups()
-            try:
-                return task.swap()
-            except EngineGone:
-                if memory.facts.get("phase") not in ("swapping", "undoing"):
-                    raise
-                wait_for(engine)
-                return task.swap()
+            for pause in PAUSES_S:
+                try:
+                    return task.swap()
+                except (EngineGone, EngineError) as broken:
+                    if memory.facts.get("phase") not in ("swapping", "undoing"):
+                        raise
+                    if isinstance(broken, EngineGone):
+                        wait_for(engine)
+                    time.sleep(pause)
+            return task.swap()
 
     return work
 
