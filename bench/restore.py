@@ -2,7 +2,7 @@
 
 A round takes every way once for its time alone, and once more for the downtime while a few hosts are asked every 10 ms
 from outside: the asking takes part of a small machine. The plain playbooks are slow, so they are asked every 50 ms in
-the same run; from 30 hosts on they run once, and at 100 not at all.
+the same run; from 30 hosts on they run once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from guard.rollback.forks import default_forks
 SHARED_FROM = 50  # hosts: so many engines of their own do not fit a small machine
 MINUTES = 20.0  # no further round is begun after so long
 _ASKED_HOSTS = 3
-_PLAIN_TO, _PLAIN_ONCE_FROM = 50, 30  # hosts
+_PLAIN_TO, _PLAIN_ONCE_FROM = 200, 30  # hosts
 _HOST_NETWORK_TO = 10
 
 
