@@ -234,6 +234,7 @@ class Release:
     hosts: Mapping[str, Image]
     healthy: bool | None
     reason: str = ""
+    irreversible: bool = False  # what it did (a migration) cannot be undone: no rollback from it by itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,8 +304,20 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class RuleAnswer:
+    """What one policy rule said. ``allows`` False is a veto; ``sentence`` says why in plain words."""
+
+    rule: str
+    allows: bool
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
 class Rollback:
-    """The record of one attempt. ``ended_at`` is None and ``outcome`` UNFINISHED until it has ended."""
+    """The record of one attempt. ``ended_at`` is None and ``outcome`` UNFINISHED until it has ended.
+
+    ``answers``: what every policy rule said before it. ``settings``: the thresholds in force then, as plain JSON.
+    """
 
     id: str
     service: str
@@ -320,6 +333,8 @@ class Rollback:
     verified: bool
     fence: int = 0
     gate_id: str | None = None
+    answers: tuple[RuleAnswer, ...] = ()
+    settings: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,6 +346,7 @@ class Gate:
     started_at: datetime
     ended_at: datetime | None
     document: Mapping[str, object] = field(default_factory=dict)  # the JSON document of CONTRACT `gate`, once ended
+    settings: Mapping[str, object] = field(default_factory=dict)  # the thresholds and times in force, as plain JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,12 +366,3 @@ class Hold:
     author: str
     created_at: datetime
     until: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class RuleAnswer:
-    """What one policy rule said. ``allows`` False is a veto; ``sentence`` says why in plain words."""
-
-    rule: str
-    allows: bool
-    sentence: str

@@ -17,7 +17,7 @@ from guard.config.schema import GuardConfig
 from guard.model import Measurement, TargetKey
 from guard.ports import Engines, Inventory, Probe, Store
 from guard.service.events import Listener, nobody
-from guard.service.session import Bound, Session
+from guard.service.session import Bound, Session, UnderTest
 
 if TYPE_CHECKING:
     import structlog
@@ -85,13 +85,17 @@ class Masked:
         return replace(found, reason=self._redactor.text(found.reason), evidence=evidence)
 
 
-def targets_of(bound: Bound, engines: Engines, known: Collection[str] = ()) -> list[ScheduledTarget]:
+def targets_of(
+    bound: Bound, engines: Engines, known: Collection[str] = (), under_test: UnderTest | None = None
+) -> list[ScheduledTarget]:
     """Every check of a service on every host it is for, as something the schedule can run."""
     from guard.checks.registry import build
+    from guard.checks.site import Site
     from guard.config.checks import DockerCheck
     from guard.rollback.redact import secrets_in
     from guard.schedule import ScheduledTarget
 
+    board = under_test or UnderTest()
     found = []
     names = {bound.name, str(bound.config.unit), bound.config.hosts}  # a report without them says nothing
     known = [text for text in known if text not in names]
@@ -101,8 +105,10 @@ def targets_of(bound: Bound, engines: Engines, known: Collection[str] = ()) -> l
             key = TargetKey(bound.name, check.name, host.name if host is not None else "")
             around = host if host is not None else bound.hosts[0] if bound.local or one_for_all else None
             unit = bound.unit_on(around) if around is not None else bound.config.unit
-            bare = build(check, host, engines, unit, bound.hosts if one_for_all and not bound.local else ())
-            probe = Masked(bare, [*known, *(secrets_in(host.variables) if host else ())])
+            managers = bound.hosts if one_for_all and not bound.local else ()
+            should = partial(board.image, bound.name, around.name if around is not None else "")
+            site = Site(host, engines, unit, managers, should)
+            probe = Masked(build(check, site), [*known, *(secrets_in(host.variables) if host else ())])
             found.append(ScheduledTarget(key, probe, check.interval, check.timeout, check.thresholds))
     return found
 
@@ -127,6 +133,7 @@ async def open_session(
         log.warning("no configuration file was found: the built-in set of services is used")
     with open_store(config, state_dir, read_only=read_only) as store:
         engines = HostEngines(environ)
+        under_test = UnderTest()
         try:
             yield Session(
                 config=config,
@@ -138,9 +145,10 @@ async def open_session(
                 clock=SystemClock(),
                 log=log,
                 holder=this_process(),
-                build_targets=partial(targets_of, known=config.secrets),
+                build_targets=partial(targets_of, known=config.secrets, under_test=under_test),
                 environ=environ,
                 tell=tell or nobody,
+                under_test=under_test,
             )
         finally:
             await engines.close()

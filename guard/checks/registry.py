@@ -9,8 +9,7 @@ from typing import Protocol, cast
 from guard.checks.site import Site
 from guard.config.schema import Check
 from guard.errors import ConfigError
-from guard.model import Host, Unit
-from guard.ports import Engines, Probe
+from guard.ports import Probe
 
 GROUP = "guard.checks"
 
@@ -25,13 +24,9 @@ class ProbeType(Protocol):
         """
 
 
-def build(check: Check, host: Host | None, engines: Engines, unit: Unit | None, hosts: tuple[Host, ...] = ()) -> Probe:
-    """The probe of one target; ConfigError when a variable of the host is missing.
-
-    ``host`` is None for a check without a host; ``unit`` is what the service is there, already rendered.
-    ``hosts``: for a check that any one host of the service can answer.
-    """
-    return probe_type(check.type).build(check, Site(host, engines, unit, hosts))
+def build(check: Check, site: Site) -> Probe:
+    """The probe of one target; ConfigError when a variable of the host is missing."""
+    return probe_type(check.type).build(check, site)
 
 
 @cache

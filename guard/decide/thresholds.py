@@ -49,6 +49,7 @@ class TargetStatus:
     warned: bool = False
     crossed: bool = False
     last: Observation | None = None
+    recent: str = ""  # the last observations of the flapping window, oldest first, a letter each
 
 
 def observe(

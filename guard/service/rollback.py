@@ -353,6 +353,7 @@ def new_record(session: Session, bound: Bound, order: Order, decided: Decided, l
         verified=False,
         fence=lease.fence,
         gate_id=order.gate_id,
+        answers=decided.answers,
     )
 
 

@@ -6,13 +6,13 @@ import os
 import secrets
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from guard.errors import UsageError
-from guard.model import Host, SwarmUnit, Unit
+from guard.model import Host, Image, SwarmUnit, Unit
 from guard.ports import Clock, Engines, Inventory, Store
 from guard.service.events import Listener, nobody
 
@@ -58,6 +58,24 @@ class Bound:
         return Bound(self.config, tuple(host for host in self.hosts if host.name in names), self.local)
 
 
+class UnderTest:
+    """Which image should run where: what a gate or a watch found and judges now, or what a rollback has put there.
+
+    Checks ask it, so that an old instance which still answers does not pass for the new one.
+    """
+
+    def __init__(self) -> None:
+        self._images: dict[tuple[str, str], Image] = {}
+
+    def expect(self, service: str, images: Mapping[str, Image]) -> None:
+        """From now on these images, by host."""
+        self._images |= {(service, host): image for host, image in images.items()}
+
+    def image(self, service: str, host: str) -> Image | None:
+        """None: nothing is known, so anything may run there."""
+        return self._images.get((service, host))
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """Built by ``guard.wiring`` for one command; everything in it lives as long as that command."""
@@ -74,6 +92,7 @@ class Session:
     build_targets: Callable[[Bound, Engines], list[ScheduledTarget]]
     environ: Mapping[str, str]
     tell: Listener = nobody
+    under_test: UnderTest = field(default_factory=UnderTest)
     early: Ahead | None = None  # the process of a run that is certain to come soon, see guard.rollback.ahead
 
     def bind(self, names: Sequence[str], limit: str | None = None) -> tuple[Bound, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import RowMapping
@@ -17,6 +17,7 @@ from guard.model import (
     Observation,
     Plan,
     PlaybookRef,
+    RuleAnswer,
     State,
     TargetKey,
 )
@@ -54,6 +55,14 @@ def playbook_document(playbook: PlaybookRef | None) -> Document | None:
 
 def playbook(document: Document) -> PlaybookRef:
     return PlaybookRef(document["name"], document["version"], document["digest"])
+
+
+def answers_document(answers: Iterable[RuleAnswer]) -> list[Document]:
+    return [{"rule": each.rule, "allows": each.allows, "sentence": each.sentence} for each in answers]
+
+
+def answers(documents: Iterable[Document]) -> tuple[RuleAnswer, ...]:
+    return tuple(RuleAnswer(each["rule"], each["allows"], each["sentence"]) for each in documents)
 
 
 def plan_document(plan: Plan) -> Document:
@@ -151,6 +160,7 @@ def status_document(status: TargetStatus) -> Document:
         "unknowns": status.unknowns,
         "warned": status.warned,
         "crossed": status.crossed,
+        "recent": status.recent,
         "last": None if status.last is None else observation_document(status.last),
     }
 
@@ -164,6 +174,7 @@ def status(target: TargetKey, document: RowMapping) -> TargetStatus:
         unknowns=document["unknowns"],
         warned=document["warned"],
         crossed=document["crossed"],
+        recent=document["recent"],
         last=None
         if last is None
         else Observation(

@@ -43,6 +43,8 @@ class SqlJournal:
                 "verified": rollback.verified,
                 "fence": rollback.fence,
                 "gate_id": rollback.gate_id,
+                "answers": codec.answers_document(rollback.answers),
+                "settings": dict(rollback.settings),
             }
             times = {"started_at": rollback.started_at, "ended_at": rollback.ended_at}
             connection.execute(insert(rollbacks).values(**row, **times))
@@ -192,6 +194,8 @@ def _rollback(row: RowMapping, hosts: dict[str, HostResult]) -> Rollback:
         verified=row["verified"],
         fence=row["fence"],
         gate_id=row["gate_id"],
+        answers=codec.answers(row["answers"] or ()),
+        settings=row["settings"] or {},
     )
 
 
@@ -203,6 +207,7 @@ def _gate_columns(gate: Gate) -> dict[str, object]:
         "started_at": gate.started_at,
         "ended_at": gate.ended_at,
         "document": dict(gate.document),
+        "settings": dict(gate.settings),
     }
 
 
@@ -215,4 +220,5 @@ def _gate(row: RowMapping) -> Gate:
         started_at=row["started_at"],
         ended_at=row["ended_at"],
         document=row["document"],
+        settings=row["settings"] or {},
     )

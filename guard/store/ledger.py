@@ -27,6 +27,7 @@ class SqlLedger:
                 "hosts": codec.images_document(release.hosts),
                 "healthy": release.healthy,
                 "reason": release.reason,
+                "irreversible": release.irreversible,
             }
             connection.execute(insert(releases).values(**row, recorded_at=release.recorded_at))
             audit.append(connection, "release_added", release.id, row)
@@ -53,6 +54,7 @@ class SqlLedger:
                 hosts=codec.images(row.hosts),
                 healthy=row.healthy,
                 reason=row.reason,
+                irreversible=row.irreversible,
             )
             for row in rows
         )

@@ -24,9 +24,10 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    false,
 )
 
-REVISIONS = ("0001",)
+REVISIONS = ("0001", "0002")
 """Every schema version this guard knows, oldest first."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -106,6 +107,7 @@ releases = Table(
     Column("hosts", _Json, nullable=False),
     Column("healthy", Boolean),
     Column("reason", FreeText, nullable=False),
+    Column("irreversible", Boolean, nullable=False, server_default=false()),
     Index(None, "service", "recorded_at"),
 )
 
@@ -128,6 +130,8 @@ rollbacks = Table(
     Column("verified", Boolean, nullable=False),
     Column("fence", BigInteger, nullable=False),
     Column("gate_id", Text),
+    Column("answers", _Json),
+    Column("settings", _Json),
     Index(None, "service", "started_at"),
 )
 
@@ -156,6 +160,7 @@ gates = Table(
     Column("started_at", UtcTime, nullable=False),
     Column("ended_at", UtcTime),
     Column("document", _Json, nullable=False),
+    Column("settings", _Json),
     Index(None, "started_at"),
 )
 
@@ -196,6 +201,7 @@ target_statuses = Table(
     Column("unknowns", Integer, nullable=False),
     Column("warned", Boolean, nullable=False),
     Column("crossed", Boolean, nullable=False),
+    Column("recent", Text, nullable=False, server_default=""),
     Column("last", _Json),  # the last observation, whole: it outlives the retention of observations
 )
 

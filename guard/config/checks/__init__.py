@@ -1,0 +1,42 @@
+"""The checks a service can have, as frozen values, one file per type. What a check measures is in ``guard.checks``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from guard.config.checks.docker import DockerCheck
+from guard.config.checks.http import HttpCheck, HttpExpect
+from guard.config.checks.postgres import PostgresCheck
+
+__all__ = [
+    "CHECK_TYPES",
+    "THRESHOLD_KEYS",
+    "Check",
+    "DockerCheck",
+    "HttpCheck",
+    "HttpExpect",
+    "PostgresCheck",
+    "settle",
+]
+
+Check = Annotated[HttpCheck | PostgresCheck | DockerCheck, Field(discriminator="type")]
+CHECK_TYPES = ("http", "postgres", "docker")
+THRESHOLD_KEYS = ("interval", "timeout", "failure_threshold", "warning_threshold", "success_threshold")
+
+
+def settle(checks: tuple[Check, ...], *, on_hosts: bool) -> tuple[Check, ...]:
+    """Give every check its name (http, then http-2, http-3 …, passing over taken ones) and its service's hosts."""
+    taken = {check.name for check in checks}
+    settled = []
+    for check in checks:
+        name, number = check.name or check.type, 1
+        while not check.name and name in taken:
+            number += 1
+            name = f"{check.type}-{number}"
+        taken.add(name)
+        fresh = check.model_copy(update={"name": name})
+        fresh._on_hosts = on_hosts  # a private attribute: no file can set it, and copies keep it
+        settled.append(fresh)
+    return tuple(settled)
