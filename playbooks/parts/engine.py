@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import socket
 import struct
@@ -187,6 +188,16 @@ class Engine:
 
     def tag(self, image_id, repository, tag):
         self.call("POST", path("images", image_id, "tag", repo=repository, tag=tag))
+
+    def free_tag(self, repository, tag, image_id):
+        """``tag``, or that of a later second where another image has it: from a rollback begun in the same second."""
+        form, at = "backup_%Y%m%d_%H%M%S", tag
+        while True:
+            taken = self.image(f"{repository}:{at}")
+            if taken is None or taken["Id"] == image_id:
+                return at
+            later = datetime.datetime.strptime(at, form) + datetime.timedelta(seconds=1)
+            at = later.strftime(form)
 
     def rename(self, container_id, name):
         self.call("POST", path("containers", container_id, "rename", name=name))

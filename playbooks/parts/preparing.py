@@ -234,8 +234,8 @@ class Preparing(Work):
 
     def tag_backup(self, old, old_image):
         """Give the current image its backup tag; True when it had to be made."""
-        self.backup = self.plan["backup_tag"]
         repo = repository(old, old_image)
+        self.backup = self.engine.free_tag(repo, self.plan["backup_tag"], old["Image"])
         if f"{repo}:{self.backup}" in (old_image.get("RepoTags") or ()):
             return False
         self.step(TAG_BACKUP, backup=self.backup, backup_ref=f"{repo}:{self.backup}")

@@ -187,8 +187,8 @@ class SwarmWork(Work):
         image = self.local(now)
         if image is None:
             return
-        self.backup = self.plan["backup_tag"]
         repo = repository_of(now["image"]) or "guard/" + self.name
+        self.backup = self.engine.free_tag(repo, self.plan["backup_tag"], image["Id"])
         if f"{repo}:{self.backup}" not in (image.get("RepoTags") or ()):
             self.step(TAG_CURRENT, backup=self.backup)
             self.engine.tag(image["Id"], repo, self.backup)

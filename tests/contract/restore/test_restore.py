@@ -219,6 +219,16 @@ def test_a_container_that_removes_itself_when_stopped(restore: Restore, tag: str
     restore.engine.docker("exec", "web", "test", "-e", "/data/mine")
 
 
+def test_a_backup_tag_that_another_rollback_has_given_in_the_same_second_stays_its_own(restore: Restore) -> None:
+    restore.deploy()
+    restore.engine.docker("tag", "web:healthy", "web:backup_20261123_101112")
+    result = restore("swap")
+    assert (result["state"], result["backup_tag"]) == ("restored", "backup_20261123_101113")
+    found = json.loads(restore.engine.docker("image", "inspect", "web:backup_20261123_101112"))[0]["Id"]
+    assert found == restore.ids["web:healthy"]
+    restore.engine.docker("rmi", "web:backup_20261123_101112")
+
+
 def test_a_paused_container_is_replaced(restore: Restore) -> None:
     restore.deploy()
     restore.engine.docker("pause", "web")

@@ -9,6 +9,7 @@ The container is swapped as guard_container does it (see there, and ``Swap``); w
 
 from __future__ import annotations
 
+import datetime
 import errno
 import fcntl
 import hashlib
@@ -302,6 +303,16 @@ class Engine:
 
     def tag(self, image_id, repository, tag):
         self.call("POST", path("images", image_id, "tag", repo=repository, tag=tag))
+
+    def free_tag(self, repository, tag, image_id):
+        """``tag``, or that of a later second where another image has it: from a rollback begun in the same second."""
+        form, at = "backup_%Y%m%d_%H%M%S", tag
+        while True:
+            taken = self.image(f"{repository}:{at}")
+            if taken is None or taken["Id"] == image_id:
+                return at
+            later = datetime.datetime.strptime(at, form) + datetime.timedelta(seconds=1)
+            at = later.strftime(form)
 
     def rename(self, container_id, name):
         self.call("POST", path("containers", container_id, "rename", name=name))
@@ -1478,8 +1489,8 @@ class Preparing(Work):
 
     def tag_backup(self, old, old_image):
         """Give the current image its backup tag; True when it had to be made."""
-        self.backup = self.plan["backup_tag"]
         repo = repository(old, old_image)
+        self.backup = self.engine.free_tag(repo, self.plan["backup_tag"], old["Image"])
         if f"{repo}:{self.backup}" in (old_image.get("RepoTags") or ()):
             return False
         self.step(TAG_BACKUP, backup=self.backup, backup_ref=f"{repo}:{self.backup}")

@@ -12,6 +12,7 @@ that was killed anywhere is finished by the next one with the same plan, see ``U
 
 from __future__ import annotations
 
+import datetime
 import errno
 import fcntl
 import hashlib
@@ -355,6 +356,16 @@ class Engine:
 
     def tag(self, image_id, repository, tag):
         self.call("POST", path("images", image_id, "tag", repo=repository, tag=tag))
+
+    def free_tag(self, repository, tag, image_id):
+        """``tag``, or that of a later second where another image has it: from a rollback begun in the same second."""
+        form, at = "backup_%Y%m%d_%H%M%S", tag
+        while True:
+            taken = self.image(f"{repository}:{at}")
+            if taken is None or taken["Id"] == image_id:
+                return at
+            later = datetime.datetime.strptime(at, form) + datetime.timedelta(seconds=1)
+            at = later.strftime(form)
 
     def rename(self, container_id, name):
         self.call("POST", path("containers", container_id, "rename", name=name))
@@ -1015,8 +1026,8 @@ class SwarmWork(Work):
         image = self.local(now)
         if image is None:
             return
-        self.backup = self.plan["backup_tag"]
         repo = repository_of(now["image"]) or "guard/" + self.name
+        self.backup = self.engine.free_tag(repo, self.plan["backup_tag"], image["Id"])
         if f"{repo}:{self.backup}" not in (image.get("RepoTags") or ()):
             self.step(TAG_CURRENT, backup=self.backup)
             self.engine.tag(image["Id"], repo, self.backup)
