@@ -212,6 +212,8 @@ class HostMeans:
 
     free_bytes: int | None = None  # on the file system that holds the engine's images
     python: tuple[int, int] | None = None  # (0, 0) when there is none
+    engine: str = ""  # the engine's own version
+    ahead_s: float | None = None  # how far the host's clock is ahead of guard's; half the answer's time is uncertain
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,12 @@ def inventory(config: GuardConfig, environ: Mapping[str, str]) -> Inventory:
     return AnsibleInventory(config.inventory, environ=environ, folder=folder, expected=patterns)
 
 
+def engines(environ: Mapping[str, str]) -> Engines:
+    from guard.engines.hosts import HostEngines
+
+    return HostEngines(environ)
+
+
 def open_store(config: GuardConfig, state_dir: Path, *, read_only: bool = False) -> Store:
     from guard.store import open_store as open_
 
@@ -123,7 +129,6 @@ async def open_session(
     tell: Listener | None = None,
 ) -> AsyncIterator[Session]:
     """Everything a command works with; closed in reverse order, connections included."""
-    from guard.engines.hosts import HostEngines
     from guard.store import this_process
 
     environ = dict(os.environ)
@@ -132,7 +137,7 @@ async def open_session(
     if config.built_in:
         log.warning("no configuration file was found: the built-in set of services is used")
     with open_store(config, state_dir, read_only=read_only) as store:
-        engines = HostEngines(environ)
+        ways = engines(environ)
         under_test = UnderTest()
         try:
             yield Session(
@@ -140,7 +145,7 @@ async def open_session(
                 state_dir=state_dir,
                 inventory=inventory(config, environ),
                 store=store,
-                engines=engines,
+                engines=ways,
                 catalog=catalog(config),
                 clock=SystemClock(),
                 log=log,
@@ -151,4 +156,4 @@ async def open_session(
                 under_test=under_test,
             )
         finally:
-            await engines.close()
+            await ways.close()

@@ -26,6 +26,7 @@ COMMANDS = {
     "unhold": "End a hold.",
     "playbooks": "Installed playbook versions and their digests.",
     "schema": "The JSON Schema of the configuration.",
+    "doctor": "What of this machine and the hosts would stand in the way, and its fix.",
     "demo": "The whole story on a throw-away fleet.",
 }
 

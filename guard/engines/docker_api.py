@@ -10,6 +10,7 @@ import asyncio
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Protocol
@@ -170,12 +171,16 @@ class DockerEngine:
         return "" if body is not None else f"the registry has no {digest}"
 
     async def means(self) -> HostMeans:
+        asked = datetime.now(UTC)
         info = self._mapping(await self._get("/info") or b"{}")
+        answered = datetime.now(UTC)
         folder = string(info, "DockerRootDir")
-        if not folder.startswith("/"):
-            return HostMeans()
-        async with asyncio.timeout(self._timeout_s):
-            return await self._way.means(folder)
+        found = HostMeans()
+        if folder.startswith("/"):
+            async with asyncio.timeout(self._timeout_s):
+                found = await self._way.means(folder)
+        ahead = _ahead(string(info, "SystemTime"), asked, answered)
+        return replace(found, engine=string(info, "ServerVersion"), ahead_s=ahead)
 
     async def _get(self, path: str, timeout_s: float | None = None) -> bytes | None:
         """The body of a good answer, None for 404."""
@@ -343,3 +348,9 @@ def _demultiplexed(body: bytes) -> bytes:
         parts.append(body[position + 8 : position + 8 + length])
         position += 8 + length
     return b"".join(parts)
+
+
+def _ahead(told: str, asked: datetime, answered: datetime) -> float | None:
+    """Seconds an engine's clock is ahead of the middle of question and answer; None when it told no time."""
+    there = _timestamp(told) if told else None
+    return None if there is None else (there - (asked + (answered - asked) / 2)).total_seconds()
