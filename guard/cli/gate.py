@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from guard.cli.options import Options, common_options
+from guard.cli.reports import hand_over, report_option
 from guard.cli.running import duration, with_session
 from guard.errors import UsageError
 from guard.model import GateOutcome
 
 if TYPE_CHECKING:
+    from guard.report.files import Report
     from guard.service.session import Session
     from guard.service.stop import Stop
 
@@ -31,9 +33,16 @@ EXIT_CODES = {
 @click.option("--within", metavar="DURATION", help="By when that time of health must have begun.")
 @click.option("--dry-run", is_flag=True, help="Watch and decide, but change no host.")
 @click.option("--together", is_flag=True, help="When one service fails, roll all of them back, or none.")
+@report_option
 @common_options
 def gate(
-    options: Options, services: tuple[str, ...], for_: str, within: str | None, dry_run: bool, together: bool
+    options: Options,
+    services: tuple[str, ...],
+    for_: str,
+    within: str | None,
+    dry_run: bool,
+    together: bool,
+    reports: tuple[Report, ...],
 ) -> int:
     """After a deploy: watch the services; healthy for the whole time makes the release good, a crossed threshold
     rolls it back.
@@ -61,6 +70,6 @@ def gate(
         else:
             for line in gate_text(ended, ()):  # its rollbacks were told when they ended
                 click.echo(line)
-        return EXIT_CODES[ended.outcome or GateOutcome.INCONCLUSIVE]
+        return hand_over(reports, ended.document, EXIT_CODES[ended.outcome or GateOutcome.INCONCLUSIVE])
 
     return with_session(options, work, tell=nobody if options.json else TextLines())

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from guard.cli.options import Options, common_options
+from guard.cli.reports import report_option
 from guard.cli.running import say, with_session
 from guard.errors import UsageError
 
 if TYPE_CHECKING:
     from guard.model import Gate
+    from guard.report.files import Report
     from guard.service.session import Session
     from guard.service.stop import Stop
 
@@ -20,16 +22,20 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("id_", metavar="[ID]", required=False)
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many of each.")
+@report_option
 @common_options
-def history(options: Options, id_: str | None, limit: int) -> None:
+def history(options: Options, id_: str | None, limit: int, reports: tuple[Report, ...]) -> None:
     """Rollbacks and gates on record, newest first; with an ID all that is known of that one."""
     from guard.report.documents import rollback_document
+    from guard.report.files import write
     from guard.report.text import gate_text, history_text, rollback_text
     from guard.rollback.artifacts import Evidence, evidence
 
     async def work(session: Session, stop: Stop) -> None:  # noqa: ARG001 - nothing here takes long
         store = session.store
         if id_ is None:
+            if reports:
+                raise UsageError("--report: of which one?", hint="name the ID of a rollback or gate")
             rollbacks, gates = store.rollbacks(None, limit), store.gates(limit)
             document = {
                 "rollbacks": [rollback_document(rollback) for rollback in rollbacks],
@@ -41,9 +47,11 @@ def history(options: Options, id_: str | None, limit: int) -> None:
         if rollback is not None:
             left = evidence(Path(rollback.artifacts)) if rollback.artifacts else Evidence()
             told = {**rollback_document(rollback), "events": list(left.events), "logs": dict(left.logs)}
+            write(reports, told)
             say(options, told, rollback_text(rollback, left.events, left.logs))
         elif gate is not None:
             of_gate = [r for r in store.rollbacks(None, 10_000) if r.gate_id == gate.id]
+            write(reports, _gate_document(gate))
             say(options, _gate_document(gate), gate_text(gate, of_gate))
         else:
             raise UsageError(f"no rollback or gate {id_!r} is on record", hint="guard history lists them")

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 from guard.cli.options import Options, common_options
+from guard.cli.reports import hand_over, report_option
 from guard.cli.running import say, with_session
 from guard.errors import UsageError
 from guard.model import RollbackOutcome, Trigger
 
 if TYPE_CHECKING:
+    from guard.report.files import Report
     from guard.rollback.ahead import Ahead
     from guard.service.session import Session
     from guard.service.stop import Stop
@@ -34,8 +36,17 @@ EXIT_CODES = {
 @click.option("--limit", metavar="PATTERN", help="Only these hosts (an Ansible pattern).")
 @click.option("--force", is_flag=True, help="Override a hold, or restore a release that was rejected.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done; change no host.")
+@report_option
 @common_options
-def rollback(options: Options, service: str, to: str | None, limit: str | None, force: bool, dry_run: bool) -> int:
+def rollback(
+    options: Options,
+    service: str,
+    to: str | None,
+    limit: str | None,
+    force: bool,
+    dry_run: bool,
+    reports: tuple[Report, ...],
+) -> int:
     """Put the previous image of SERVICE back on its hosts, now.
 
     Exit code: 0 restored and verified, 4 failed or partial, 5 refused, 75 another guard holds the service.
@@ -44,16 +55,23 @@ def rollback(options: Options, service: str, to: str | None, limit: str | None, 
 
     check_reference(to)
     if dry_run:
-        return _roll_back(options, service, to, limit, force, dry_run, None)
+        return _roll_back(options, service, to, limit, force, dry_run, None, reports)
     early = ahead.begin(os.environ)  # Ansible loads while guard reads, looks and decides
     try:
-        return _roll_back(options, service, to, limit, force, dry_run, early)
+        return _roll_back(options, service, to, limit, force, dry_run, early, reports)
     finally:
         early.close()
 
 
 def _roll_back(
-    options: Options, service: str, to: str | None, limit: str | None, force: bool, dry_run: bool, early: Ahead | None
+    options: Options,
+    service: str,
+    to: str | None,
+    limit: str | None,
+    force: bool,
+    dry_run: bool,
+    early: Ahead | None,
+    reports: tuple[Report, ...],
 ) -> int:
     from guard.cli.lines import TextLines
     from guard.report.documents import rollback_document
@@ -69,8 +87,9 @@ def _roll_back(
         async with held(session, [bound.name]) as leases:
             ended = await roll_back(replace(session, early=early), bound, order, leases[bound.name], stop)
         await tidy(session)
-        say(options, rollback_document(ended), ())  # its text was told when it ended
-        return EXIT_CODES[ended.outcome]
+        document = rollback_document(ended)
+        say(options, document, ())  # its text was told when it ended
+        return hand_over(reports, document, EXIT_CODES[ended.outcome])
 
     return with_session(options, work, tell=nobody if options.json else TextLines())
 

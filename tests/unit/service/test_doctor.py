@@ -60,7 +60,7 @@ def test_a_state_folder_that_is_still_to_be_made_is_no_problem(tmp_path: Path) -
 
 
 def test_a_state_folder_on_a_shared_file_system_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_file_system", lambda folder: "nfs4")
+    monkeypatch.setattr(doctor, "_file_system", lambda _: "nfs4")
     assert [one.verdict for one in doctor.state_folder(tmp_path)][-2] is Verdict.PROBLEM
 
 

@@ -1,0 +1,41 @@
+"""Reports of real gates and rollbacks, read by a real parser of JUnit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from guard_command import Guard
+from junitparser import JUnitXml
+
+from guard.demo.fleet import Fleet
+from guard.demo.image import Behaviour
+
+
+def test_a_gate_that_rolls_back_says_so_in_every_report_and_to_github(
+    guard: Guard, fleet: Fleet, tmp_path: Path
+) -> None:
+    assert guard("snapshot", "web").code == 0
+    fleet.deploy(fleet.provide("1.1.0", Behaviour.ERROR))
+    github = {"GITHUB_ACTIONS": "true", "GITHUB_OUTPUT": f"{tmp_path}/out", "GITHUB_STEP_SUMMARY": f"{tmp_path}/sum"}
+    asked = [f"--report={kind}={tmp_path}/report.{kind}" for kind in ("junit", "markdown", "json", "dotenv")]
+    ran = guard("gate", "web", "--for", "3s", *asked, env=github)
+    assert ran.code == 3, ran
+    suite = next(iter(JUnitXml.fromfile(f"{tmp_path}/report.junit")))
+    failed = {case.name for case in suite if case.result}
+    assert "outcome" in failed and any(name.startswith("http@") for name in failed)
+    assert not [name for name in failed if name.startswith("rollback@")]
+    assert "rolled back" in (tmp_path / "report.markdown").read_text()
+    assert "outcome=rolled_back\n" in (tmp_path / "out").read_text()
+    assert (tmp_path / "sum").read_text() == (tmp_path / "report.markdown").read_text()
+    assert "::error title=guard gate" in ran.stderr
+    gate_id = (tmp_path / "report.dotenv").read_text().partition("GUARD_ID=")[2].partition("\n")[0]
+    again = guard("history", gate_id, f"--report=junit={tmp_path}/again.junit")
+    assert again.code == 0, again
+    assert (tmp_path / "again.junit").read_bytes() == (tmp_path / "report.junit").read_bytes()
+
+
+def test_a_wrong_report_is_refused_before_anything_is_begun(guard: Guard, fleet: Fleet) -> None:
+    ran = guard("rollback", "web", "--report", "pdf=x")
+    assert ran.code == 2, ran
+    assert "junit" in ran.stderr
+    assert not guard.state.exists()
