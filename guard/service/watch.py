@@ -57,7 +57,7 @@ class Watch:
             {key: target.thresholds for key, target in self._targets.items()},
             {bound.name: bound.config.quorum for bound in services},
         )
-        self._recorder = Recorder(session.store, self._counters, session.log)
+        self._recorder = Recorder(session.store, self._counters, session.log, "watch")
         self._arming = Arming(session, self._fence)
         self._acting: dict[str, asyncio.Task[None]] = {}
         self._healthy_since: dict[str, float] = {}
