@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import structlog
 
 FLUSH_EVERY_S = 1.0
+WATCH = "watch"  # the source of what a watch observes; a gate's and a verification's are their IDs
 MOST_WAITING = 20_000  # observations kept in memory while the store is away
 
 

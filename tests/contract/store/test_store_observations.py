@@ -151,7 +151,9 @@ def test_beyond_the_bound_the_oldest_are_folded_however_young(store: Store) -> N
 
 
 def test_an_hour_in_use_is_not_folded_by_age_before_it_is_over(store: Store) -> None:
-    store.add_observations([seen(at=NOW - timedelta(days=7, seconds=1)), seen(at=NOW - timedelta(days=7, hours=1))], {})
+    store.add_observations(
+        [seen(at=NOW - timedelta(days=7, seconds=-60)), seen(at=NOW - timedelta(days=7, hours=1))], {}
+    )
     assert store.fold(later(1800), 7, 100) == 1
 
 
