@@ -107,6 +107,33 @@ class Observation:
     reason: str
     at: datetime
     evidence: Mapping[str, str] = field(default_factory=dict)
+    source: str = ""  # who measured: "watch", or the ID of a gate, or of the rollback that was verified
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedHour:
+    """The observations of one target in one hour, folded when they got old. Latencies: of those that had one."""
+
+    target: TargetKey
+    hour: datetime  # its first moment
+    healthy: int = 0
+    degraded: int = 0
+    unhealthy: int = 0
+    unknown: int = 0
+    latency_min_s: float | None = None
+    latency_avg_s: float | None = None
+    latency_max_s: float | None = None
+    first_bad: str = ""  # the reason of the first that was unhealthy
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One change on record, as plain JSON. ``kind``: rollback_begun, rollback_phase, release_state …"""
+
+    at: datetime
+    kind: str
+    subject: str
+    body: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)

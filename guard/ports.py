@@ -13,6 +13,7 @@ from typing import Protocol
 
 from guard.decide.thresholds import TargetStatus
 from guard.model import (
+    AuditEntry,
     ContainerFacts,
     Gate,
     Hold,
@@ -23,6 +24,7 @@ from guard.model import (
     LocalImage,
     Measurement,
     Observation,
+    ObservedHour,
     Phase,
     Plan,
     PlaybookRef,
@@ -170,11 +172,22 @@ class Observations(Protocol):
 
     def statuses(self, service: str) -> Mapping[TargetKey, TargetStatus]: ...
 
-    def observations(self, service: str, since: datetime) -> tuple[Observation, ...]:
-        """Oldest first."""
+    def observations(
+        self, service: str, since: datetime, until: datetime | None = None, source: str | None = None
+    ) -> tuple[Observation, ...]:
+        """From ``since`` to ``until``, both included, oldest first; those of one ``source``, or of all."""
+
+    def hours(self, service: str, since: datetime) -> tuple[ObservedHour, ...]:
+        """What older observations were folded into: hours that begin at ``since`` or later, oldest first."""
+
+    def fold(self, now: datetime, raw_days: float, most: int) -> int:
+        """Fold observations of hours that ended ``raw_days`` ago, and all but the newest ``most``, into hours.
+
+        In small steps so that writers go between, each of them whole by itself; how many were folded.
+        """
 
     def prune(self, now: datetime, keep_days: float) -> int:
-        """Delete older observations, in small steps so that writers go between; how many. Counters stay."""
+        """Delete older observations and hours, in small steps so that writers go between; how many. Counters stay."""
 
 
 class Holds(Protocol):
@@ -185,7 +198,12 @@ class Holds(Protocol):
     def hold(self, service: str, at: datetime) -> Hold | None: ...
 
 
-class Store(LeaseStore, Journal, Ledger, Observations, Holds, AbstractContextManager["Store"], Protocol):
+class Audit(Protocol):
+    def trail(self, subject: str) -> tuple[AuditEntry, ...]:
+        """Every change on record of a rollback, gate or release, oldest first."""
+
+
+class Store(LeaseStore, Journal, Ledger, Observations, Holds, Audit, AbstractContextManager["Store"], Protocol):
     """All of guard's memory. Synchronous; call it from a worker thread in async code.
 
     StoreUnavailable when a write could not be made durable: the caller then starts nothing.
@@ -211,6 +229,7 @@ class Notifier(Protocol):
 
 
 __all__ = [
+    "Audit",
     "Clock",
     "Engine",
     "Engines",

@@ -6,24 +6,27 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from guard.decide.thresholds import TargetStatus
 from guard.errors import LeaseHeld, LeaseLost, Refused, StateError
 from guard.model import (
+    AuditEntry,
     Gate,
     Hold,
     HostResult,
     Lease,
     Observation,
+    ObservedHour,
     Phase,
     Plan,
     Release,
     ReleaseState,
     Rollback,
     RollbackOutcome,
+    State,
     TargetKey,
 )
 
@@ -49,6 +52,8 @@ class MemoryStore:
     watches: dict[str, Gate] = field(default_factory=dict)
     held: dict[str, Hold] = field(default_factory=dict)
     seen: list[Observation] = field(default_factory=list)
+    folded: list[Observation] = field(default_factory=list)  # added up when they are asked for
+    entries: list[AuditEntry] = field(default_factory=list)
     counters: dict[TargetKey, TargetStatus] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -194,17 +199,42 @@ class MemoryStore:
         with self._lock:
             return {target: status for target, status in self.counters.items() if target.service == service}
 
-    def observations(self, service: str, since: datetime) -> tuple[Observation, ...]:
+    def observations(
+        self, service: str, since: datetime, until: datetime | None = None, source: str | None = None
+    ) -> tuple[Observation, ...]:
         with self._lock:
             wanted = [each for each in self.seen if each.target.service == service and each.at >= since]
+        wanted = [each for each in wanted if (until is None or each.at <= until) and source in (None, each.source)]
         return tuple(sorted(wanted, key=lambda each: each.at))
+
+    def hours(self, service: str, since: datetime) -> tuple[ObservedHour, ...]:
+        with self._lock:
+            keys = sorted({(_hour(o.at), o.target) for o in self.folded if o.target.service == service})
+            found = {key: [o for o in self.folded if (_hour(o.at), o.target) == key] for key in keys}
+        return tuple(_added_up(target, hour, found[hour, target]) for hour, target in keys if hour >= since)
+
+    def fold(self, now: datetime, raw_days: float, most: int) -> int:
+        with self._lock:
+            before = _hour(now - timedelta(days=raw_days))
+            kept = [each for each in self.seen if each.at >= before][-most:]
+            old = [each for each in self.seen if not any(each is one for one in kept)]
+            self.folded.extend(old)
+            self.seen = kept
+            return len(old)
 
     def prune(self, now: datetime, keep_days: float) -> int:
         with self._lock:
-            kept = [each for each in self.seen if each.at >= now - timedelta(days=keep_days)]
-            count = len(self.seen) - len(kept)
+            before = now - timedelta(days=keep_days)
+            kept = [each for each in self.seen if each.at >= before]
+            hours = {(_hour(o.at), o.target) for o in self.folded if _hour(o.at) < before}
+            count = len(self.seen) - len(kept) + len(hours)
             self.seen = kept
+            self.folded = [each for each in self.folded if _hour(each.at) >= before]
             return count
+
+    def trail(self, subject: str) -> tuple[AuditEntry, ...]:
+        """What a test has put into ``entries``: this store keeps no audit of its own."""
+        return tuple(entry for entry in self.entries if entry.subject == subject)
 
     def set_hold(self, hold: Hold) -> None:
         self.held[hold.service] = hold
@@ -227,6 +257,24 @@ class MemoryStore:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _hour(at: datetime) -> datetime:
+    return at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+
+
+def _added_up(target: TargetKey, hour: datetime, observed: Sequence[Observation]) -> ObservedHour:
+    latencies = [o.latency_s for o in observed if o.latency_s is not None]
+    bad = [o.reason for o in observed if o.state is State.UNHEALTHY]
+    return ObservedHour(
+        target,
+        hour,
+        **{state.value: sum(o.state is state for o in observed) for state in State},
+        latency_min_s=min(latencies, default=None),
+        latency_avg_s=sum(latencies) / len(latencies) if latencies else None,
+        latency_max_s=max(latencies, default=None),
+        first_bad=bad[0] if bad else "",
+    )
 
 
 if TYPE_CHECKING:

@@ -21,6 +21,8 @@ COMMANDS = {
     "resume": "Finish what a crash or an unreachable host left unfinished.",
     "status": "How things are now.",
     "history": "Rollbacks and gates on record.",
+    "explain": "Why a gate or a rollback was decided so.",
+    "replay": "What was observed, through other thresholds.",
     "releases": "The ledger of a service: good, rejected, candidates.",
     "hold": "Freeze a service: no rollback for a while.",
     "unhold": "End a hold.",

@@ -38,7 +38,16 @@ class RetentionConfig(_Frozen):
     runs: Annotated[fields.Count, Field(description="Artifacts of this many rollbacks are kept, and of snapshots.")] = (
         50
     )
-    days: Annotated[fields.Count, Field(description="Artifacts older than this many days are deleted.")] = 90
+    days: Annotated[
+        fields.Count, Field(description="Artifacts and hourly sums of observations older than this are deleted.")
+    ] = 90
+    observations_days: Annotated[
+        fields.Count, Field(description="Each observation is kept this many days, then only hourly sums are.")
+    ] = 7
+    observations: Annotated[
+        fields.Count,
+        Field(description="At most so many single observations are kept; older ones become sums."),
+    ] = 2_000_000
 
 
 class HooksConfig(_Frozen):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from guard.decide.service import failing_hosts, has_failed, state_of
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import structlog
 
 FLUSH_EVERY_S = 1.0
+WATCH = "watch"  # the source of what a watch observes; a gate's and a verification's are their IDs
 MOST_WAITING = 20_000  # observations kept in memory while the store is away
 
 
@@ -71,10 +73,15 @@ class Counters:
 class Recorder:
     """Writes observations in batches from a worker thread, so that no check waits for a disk.
 
-    While the store is away observations wait in memory, at most ``MOST_WAITING`` of them; checks go on.
+    Each gets the recorder's ``source``. While the store is away observations wait in memory, at most
+    ``MOST_WAITING`` of them; checks go on.
     """
 
-    def __init__(self, store: Store, counters: Counters, log: structlog.stdlib.BoundLogger) -> None:
+    def __init__(
+        self, store: Store, counters: Counters | None, log: structlog.stdlib.BoundLogger, source: str = ""
+    ) -> None:
+        """``counters`` None: what is observed counts for no row of failures."""
+        self.source = source
         self._store = store
         self._counters = counters
         self._log = log
@@ -82,7 +89,7 @@ class Recorder:
         self._away = False
 
     def add(self, observation: Observation) -> None:
-        self._waiting.append(observation)
+        self._waiting.append(replace(observation, source=self.source))
         if len(self._waiting) > MOST_WAITING:
             del self._waiting[: len(self._waiting) - MOST_WAITING]
 
@@ -100,7 +107,8 @@ class Recorder:
         batch, self._waiting = self._waiting, []
         if not batch:
             return
-        statuses = {key: self._counters.status(key) for key in {o.target for o in batch}}
+        counters = self._counters
+        statuses = {} if counters is None else {key: counters.status(key) for key in {o.target for o in batch}}
         try:
             await asyncio.to_thread(self._store.add_observations, batch, statuses)
         except StoreUnavailable as error:

@@ -82,6 +82,7 @@ class GateRun:
             now = self._session.clock.now()
             self._leases = leases
             gate = Gate(new_id("gt", now), tuple(self._services), None, "", now, None)
+            self._recorder.source = gate.id
             await asyncio.to_thread(self._session.store.begin_gate, gate)
             releases = await self._candidates()
             self._progress = judge.start(self._targets, self._session.clock.monotonic())

@@ -201,7 +201,9 @@ async def verify_and_end(
         await asyncio.to_thread(store.set_phase, rollback.id, Phase.VERIFYING)
         how_long = f"for {bound.config.rollback.verify_for:g} s" if changed else "once, for nothing had to be changed"
         session.tell(Event(Kind.VERIFYING, bound.name, f"the same checks, {how_long}"))
-        verified, told = await verify(session, bound if bound.swarm else bound.narrowed(done), changed, stop)
+        verified, told = await verify(
+            session, bound if bound.swarm else bound.narrowed(done), changed, stop, rollback.id
+        )
     outcome = outcome_of(known, verified)
     await ours.confirm()
     await settle(session, bound, rollback, known, outcome, verified, rejects=plan.rejects)

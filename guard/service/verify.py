@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from guard.model import Observation, State, TargetKey
-from guard.service.counting import log_observation
+from guard.service.counting import Recorder, log_observation
 from guard.service.session import Bound, Session
 from guard.service.stop import Stop
 
@@ -14,10 +14,11 @@ SETTLE_S = 15.0  # how long a restored service may take to answer before the tim
 LONGEST = 3  # times verify_for: a service that keeps blipping is not verified
 
 
-async def verify(session: Session, bound: Bound, changed: bool, stop: Stop) -> tuple[bool, str]:
+async def verify(session: Session, bound: Bound, changed: bool, stop: Stop, source: str = "") -> tuple[bool, str]:
     """(held, one sentence). When nothing was changed, or guard was asked to stop, one good round has to do.
 
     A single bad answer starts the time again; a row of failures as long as the check's threshold ends it.
+    What is observed is recorded under ``source``, the ID of the rollback, and counts for nothing else.
     """
     from guard.schedule import one_round
 
@@ -26,6 +27,7 @@ async def verify(session: Session, bound: Bound, changed: bool, stop: Stop) -> t
     targets = session.build_targets(bound, session.engines)
     limits = {target.key: target.thresholds.failure for target in targets}
     rows = dict.fromkeys(limits, 0)
+    recorder = Recorder(session.store, None, session.log, source)
     began = session.clock.monotonic()
     healthy_since: float | None = None
     ever = not targets
@@ -33,6 +35,8 @@ async def verify(session: Session, bound: Bound, changed: bool, stop: Stop) -> t
         latest = {o.target: o for o in await one_round(targets, session.clock)}
         for observation in latest.values():
             log_observation(session.log, observation)
+            recorder.add(observation)
+        await recorder.flush()
         now = session.clock.monotonic()
         bad = [o for o in latest.values() if o.state in (State.UNHEALTHY, State.UNKNOWN)]
         ever = ever or not bad

@@ -24,7 +24,7 @@ from guard.model import (
 from guard.schedule import Schedule, ScheduledTarget
 from guard.service import ledger
 from guard.service.arming import Arming
-from guard.service.counting import Counters, Recorder, log_observation
+from guard.service.counting import WATCH, Counters, Recorder, log_observation
 from guard.service.events import Event, Kind
 from guard.service.housekeeping import tidy
 from guard.service.leases import held
@@ -57,7 +57,7 @@ class Watch:
             {key: target.thresholds for key, target in self._targets.items()},
             {bound.name: bound.config.quorum for bound in services},
         )
-        self._recorder = Recorder(session.store, self._counters, session.log)
+        self._recorder = Recorder(session.store, self._counters, session.log, WATCH)
         self._arming = Arming(session, self._fence)
         self._acting: dict[str, asyncio.Task[None]] = {}
         self._healthy_since: dict[str, float] = {}

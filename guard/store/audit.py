@@ -8,15 +8,17 @@ The chain shows damage and careless edits; whoever can write the database can al
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 
 from sqlalchemy import Connection, Row, insert, select, update
 
 from guard.errors import StateError
+from guard.model import AuditEntry
 from guard.store.codec import canonical
 from guard.store.database import Database
 from guard.store.engine import now_s
-from guard.store.schema import audit, meta
+from guard.store.schema import audit, from_micros, meta
 
 HEAD = "audit_head"
 START = "0:" + "0" * 64
@@ -36,6 +38,11 @@ def append(connection: Connection, kind: str, subject: str, body: Mapping[str, o
 class SqlAudit:
     def __init__(self, database: Database) -> None:
         self._db = database
+
+    def trail(self, subject: str) -> tuple[AuditEntry, ...]:
+        with self._db.read() as connection:
+            rows = connection.execute(select(audit).where(audit.c.subject == subject).order_by(audit.c.seq)).all()
+        return tuple(AuditEntry(from_micros(row.at), row.kind, row.subject, json.loads(row.body)) for row in rows)
 
     def verify_audit(self) -> int:
         """The number of rows, all of them as they were written. StateError names the first that is not."""

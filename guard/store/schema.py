@@ -27,7 +27,7 @@ from sqlalchemy import (
     false,
 )
 
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 """Every schema version this guard knows, oldest first."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -186,7 +186,26 @@ observations = Table(
     Column("reason", FreeText, nullable=False),
     Column("evidence", _Json, nullable=False),
     Column("at", UtcTime, nullable=False),
+    Column("source", Text, nullable=False, server_default=""),
     Index(None, "service", "at"),
+)
+
+observation_hours = Table(
+    "observation_hours",
+    metadata,
+    Column("service", Text, primary_key=True),
+    Column("hour", UtcTime, primary_key=True),
+    Column("check", Text, primary_key=True),
+    Column("host", Text, primary_key=True),
+    Column("healthy", Integer, nullable=False),
+    Column("degraded", Integer, nullable=False),
+    Column("unhealthy", Integer, nullable=False),
+    Column("unknown", Integer, nullable=False),
+    Column("latencies", Integer, nullable=False),  # how many had one: an hour may be folded in several steps
+    Column("latency_sum_s", Double, nullable=False),
+    Column("latency_min_s", Double),
+    Column("latency_max_s", Double),
+    Column("first_bad", FreeText, nullable=False),
 )
 
 target_statuses = Table(
@@ -214,4 +233,5 @@ audit = Table(
     Column("subject", Text, nullable=False),
     Column("body", Text, nullable=False),
     Column("hash", String(64), nullable=False),
+    Index(None, "subject"),
 )
