@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,19 @@ def gone(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
         return True
+
+
+@contextlib.contextmanager
+def open_stdin() -> Iterator[None]:
+    """Standard input as on a terminal: whoever reads it waits."""
+    mine, (outlet, inlet) = os.dup(0), os.pipe()
+    os.dup2(outlet, 0)
+    try:
+        yield
+    finally:
+        os.dup2(mine, 0)
+        for descriptor in (mine, outlet, inlet):
+            os.close(descriptor)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -196,7 +210,8 @@ def test_output_that_drips_does_not_move_the_deadline() -> None:
 
 def test_a_program_has_nothing_to_read_no_terminal_and_a_plain_environment() -> None:
     code = 'cat; [ -t 0 ] && exit 9; (: </dev/tty) 2>/dev/null && exit 9; echo "$(pwd) $(env | cut -d= -f1 | sort | tr "\\n" " ")"'
-    measured = measure(*shell(code), env={"EXTRA": "1"}, timeout_s=5)
+    with open_stdin():
+        measured = measure(*shell(code), env={"EXTRA": "1"}, timeout_s=5)
     assert measured.state is State.HEALTHY, measured
     assert measured.reason == "/ EXTRA HOME LANG PATH PWD"
 

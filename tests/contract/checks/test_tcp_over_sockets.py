@@ -94,6 +94,23 @@ def test_a_server_is_asked_before_it_has_to_answer() -> None:
     assert measure(redis, send="PING\r\n", expect=r"^\+PONG").state is State.HEALTHY
 
 
+def test_the_connection_is_cut_as_soon_as_the_measurement_is_over() -> None:
+    async def main() -> None:
+        cut = asyncio.Event()
+
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                await reader.read()
+            finally:
+                cut.set()
+
+        async with serving(handle) as port:
+            await TcpProbe(Address("127.0.0.1", port), TIMEOUT_S).measure()
+            await asyncio.wait_for(cut.wait(), 2)
+
+    asyncio.run(main())
+
+
 HOSTILE: dict[str, tuple[Handler, str]] = {
     "black hole": (black_hole, "(waiting for the banner)"),
     "reset": (hang_up, "at 127.0.0.1:"),
