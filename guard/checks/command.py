@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +34,7 @@ class CommandProbe:
         self._argv = tuple(argv)
         self._timeout_s = timeout_s
         self._env = {**_plain_environment(), **(env or {})}
+        self._stuck: subprocess.Popen[bytes] | None = None
 
     @classmethod
     def build(cls, check: CommandCheck, site: Site) -> CommandProbe:
@@ -49,11 +51,17 @@ class CommandProbe:
         loop = asyncio.get_running_loop()
         began = loop.time()
         program = self._argv[0]
+        if self._stuck is not None and self._stuck.poll() is None:
+            # One more at each interval would fill the machine with them.
+            return unknown(
+                f"an earlier run of {program} (process {self._stuck.pid}) cannot be ended, so none was begun"
+            )
         try:
             ended = await run(self._argv, self._env, self._timeout_s)
         except OSError as error:
             problem = os.strerror(error.errno).lower() if error.errno else str(error)
             return unknown(f"guard could not run {program}: {problem}")
+        self._stuck = ended.stuck
         latency = loop.time() - began
         if ended.code is None:
             said = read_output(ended.output)

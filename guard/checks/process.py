@@ -18,16 +18,20 @@ OUTPUT_LIMIT = 64 * 1024
 _ERRORS_LIMIT = 4 * 1024
 _CHUNK = 64 * 1024
 _PAUSE_S = 0.01  # between two reads of what is thrown away: a program that never stops writing is not worth a core
-_REAP_S = 0.1  # after SIGKILL; whoever takes longer hangs in the kernel, and is reaped when another program is started
+_REAP_S = 0.1  # after SIGKILL; whoever takes longer is not waited for
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """``code``: the exit code, or minus the signal's number; None when it was ended at the deadline."""
+    """``code``: the exit code, or minus the signal's number; None when it was ended at the deadline.
+
+    ``stuck``: the program, when even SIGKILL does not end it: it hangs in the kernel, or runs as someone else.
+    """
 
     code: int | None
     output: bytes
     errors: bytes
+    stuck: subprocess.Popen[bytes] | None = None
 
 
 async def run(argv: Sequence[str], env: Mapping[str, str], timeout_s: float) -> Ended:
@@ -52,7 +56,7 @@ async def run(argv: Sequence[str], env: Mapping[str, str], timeout_s: float) -> 
                 await over.wait()
         except TimeoutError:
             await _kill(process, over)
-            return Ended(None, output.taken(), errors.taken())
+            return Ended(None, output.taken(), errors.taken(), None if over.is_set() else process)
         return Ended(_end_group(process), output.taken(), errors.taken())
 
 

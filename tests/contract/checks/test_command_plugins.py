@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import resource
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -245,6 +246,31 @@ def test_a_measurement_that_is_given_up_leaves_nothing_running(tmp_path: Path) -
     asyncio.run(main())
     assert open_descriptors() <= before
     wait_until(lambda: gone(int(pid.read_text())))
+
+
+def test_a_program_that_does_not_die_is_not_started_a_second_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that hangs in the kernel, or runs as root while guard does not."""
+    killed: list[int] = []
+    kill_group = os.killpg
+    monkeypatch.setattr(os, "killpg", lambda *call: killed.append(call[0]))
+    probe = CommandProbe(("sleep", "60"), TIMEOUT_S)
+
+    def once() -> Measurement:
+        began = time.monotonic()
+        measured = asyncio.run(probe.measure())
+        assert time.monotonic() - began < TIMEOUT_S + MARGIN_S
+        return measured
+
+    try:
+        assert once().reason == "time-out: sleep took longer than 0.5 s"
+        second = once()
+        assert second.state is State.UNKNOWN
+        assert second.reason == f"an earlier run of sleep (process {killed[0]}) cannot be ended, so none was begun"
+    finally:
+        kill_group(killed[0], signal.SIGKILL)
+    wait_until(lambda: gone(killed[0]))
+    assert once().reason == "time-out: sleep took longer than 0.5 s"
+    kill_group(killed[-1], signal.SIGKILL)
 
 
 def test_a_hundred_programs_at_once_are_each_their_own() -> None:
