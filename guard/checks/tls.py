@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import cast
 
 from guard.checks.dial import Dial, address_at, unusable
+from guard.checks.http_tls import Tls, TlsFilesError
 from guard.checks.site import Site
-from guard.checks.trust import system_trust, trust_in
 from guard.checks.verdict import excerpt, unhealthy, unknown
 from guard.config.address import Address, read_name
 from guard.config.checks import TlsCheck
@@ -45,7 +45,7 @@ class TlsProbe:
         self._address = address
         self._timeout_s = timeout_s
         self._server_name = server_name or address.host
-        self._ca = ca
+        self._trust = Tls(ca=ca)
         self._degraded_before_s = degraded_before_s
         self._unhealthy_before_s = unhealthy_before_s
         self._names = names
@@ -72,9 +72,9 @@ class TlsProbe:
 
     async def measure(self) -> Measurement:
         try:
-            context = system_trust() if self._ca is None else trust_in(self._ca)
-        except OSError as error:  # ssl.SSLError is one: the file was replaced by something else
-            return unknown(f"guard cannot read the certificates in {self._ca}: {error.strerror or error}")
+            context = self._trust.context()
+        except TlsFilesError as error:
+            return unknown(str(error))
         dial = Dial(self._address, self._timeout_s, self._names)
 
         async def shake_hands(wire: Wire) -> Measurement:

@@ -23,6 +23,7 @@ _CONTAINER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}", re.ASCII)
 _PLAYBOOK = re.compile(r"[a-z][a-z0-9_-]{0,62}@[0-9]{1,9}(\.[0-9]{1,9}){0,2}", re.ASCII)
 _PERCENT = re.compile(r"[0-9]{1,3}(\.[0-9]{1,6})?%", re.ASCII)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f]")
 
 FROM_ENVIRONMENT = {"type": "string", "pattern": r"\$\{"}  # what a number may be as long as it is not substituted
@@ -259,7 +260,7 @@ PlainText = Annotated[str, BeforeValidator(_text), AfterValidator(plain)]
 
 # --- secrets ---
 
-SECRET_SCHEMA = {
+_SECRET_SCHEMA = {
     "anyOf": [
         {"type": "string"},
         {
@@ -272,7 +273,7 @@ SECRET_SCHEMA = {
 }
 
 
-def secret(value: object, info: ValidationInfo) -> str:
+def _secret(value: object, info: ValidationInfo) -> str:
     """A text, or the content of ``{file: PATH}`` without the line end behind it."""
     if isinstance(value, SecretStr):
         return value.get_secret_value()
@@ -303,14 +304,36 @@ def _text_or_file(value: object) -> str:
 def _dsn(value: object, info: ValidationInfo) -> SecretStr | None:
     if value is None and reading(info) is None:
         return None  # only the built-in set may lack it: its check then observes `unknown`
-    text = secret(value, info)
+    text = _secret(value, info)
     check_template(text)
     if not has_template(text) and not (re.match(r"postgres(ql)?://", text) or "=" in text):
         raise ValueError("expected a PostgreSQL address such as postgresql://user:password@host:5432/database")
     return SecretStr(text)
 
 
-Dsn = Annotated[SecretStr | None, BeforeValidator(_dsn), WithJsonSchema(SECRET_SCHEMA)]
+Dsn = Annotated[SecretStr | None, BeforeValidator(_dsn), WithJsonSchema(_SECRET_SCHEMA)]
+
+
+def _environment(value: object, info: ValidationInfo) -> dict[str, str]:
+    if not isinstance(value, Mapping):
+        raise ValueError("expected a mapping of variable names to texts")
+    given = {}
+    for name, item in value.items():
+        if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
+            raise ValueError(f"{name!r} is not the name of an environment variable")
+        try:
+            given[name] = _secret(item, info)
+            check_template(given[name])
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+    return given
+
+
+Environment = Annotated[
+    dict[str, str],
+    BeforeValidator(_environment),
+    WithJsonSchema({"type": "object", "additionalProperties": _SECRET_SCHEMA}),
+]
 
 
 def _headers(value: object, info: ValidationInfo) -> dict[str, str]:
@@ -327,7 +350,7 @@ def _headers(value: object, info: ValidationInfo) -> dict[str, str]:
 
 def _header_text(name: str, given: object, info: ValidationInfo) -> str:
     try:
-        text = secret(given, info)
+        text = _secret(given, info)
         check_template(text)
     except ValueError as error:
         raise ValueError(f"header {name}: {error}") from error
@@ -340,7 +363,7 @@ Headers = Annotated[
     dict[str, str],
     BeforeValidator(_headers),
     WithJsonSchema(
-        {"type": "object", "additionalProperties": {"anyOf": [*SECRET_SCHEMA["anyOf"], {"type": "integer"}]}}
+        {"type": "object", "additionalProperties": {"anyOf": [*_SECRET_SCHEMA["anyOf"], {"type": "integer"}]}}
     ),
 ]
 

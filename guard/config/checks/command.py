@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema
@@ -19,7 +19,6 @@ from guard.config.substitute import check_template, has_template
 
 _INTERPRETER = re.compile(r"(ba|da|a|z|k|fi)?sh|python[0-9.]*|perl|ruby|node|php", re.ASCII)
 _TAKE_A_VALUE = frozenset({"-o", "+o", "-O", "-W", "-X"})  # options of interpreters that come before the code
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 
 def _command(value: object, info: ValidationInfo) -> tuple[str, ...]:
@@ -67,28 +66,6 @@ Command = Annotated[
 ]
 
 
-def _environment(value: object, info: ValidationInfo) -> dict[str, str]:
-    if not isinstance(value, Mapping):
-        raise ValueError("expected a mapping of variable names to texts")
-    given = {}
-    for name, item in value.items():
-        if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
-            raise ValueError(f"{name!r} is not the name of an environment variable")
-        try:
-            given[name] = fields.secret(item, info)
-            check_template(given[name])
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
-    return given
-
-
-Environment = Annotated[
-    dict[str, str],
-    BeforeValidator(_environment),
-    WithJsonSchema({"type": "object", "additionalProperties": fields.SECRET_SCHEMA}),
-]
-
-
 class CommandCheck(CheckBase):
     """A program on the control node whose exit code says how the service is, as monitoring plug-ins do."""
 
@@ -102,7 +79,7 @@ class CommandCheck(CheckBase):
         ),
     ]
     env: Annotated[
-        Environment,
+        fields.Environment,
         Field(
             description="Environment variables beside PATH, HOME and LANG; "
             "a value may be {file: PATH} and hold {{ variable }}.",

@@ -27,7 +27,7 @@ def open_descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def measure(*argv: str, env: dict[str, str] | None = None, timeout_s: float = TIMEOUT_S) -> Measurement:
+def measure(*argv: str, env: dict[str, str] | None = None, timeout_s: float = 10) -> Measurement:
     """One measurement, which must end in time whatever the program does, and leave nothing open."""
 
     async def main() -> tuple[Measurement, float]:
@@ -83,14 +83,14 @@ def wait_until(condition: Callable[[], bool]) -> None:
     [("0", State.HEALTHY), ("1", State.DEGRADED), ("2", State.UNHEALTHY), ("3", State.UNKNOWN)],
 )
 def test_a_plug_ins_exit_code_is_the_state(code: str, state: State) -> None:
-    measured = measure(f"{PLUGINS}/check_dummy", code, "told so", timeout_s=5)
+    measured = measure(f"{PLUGINS}/check_dummy", code, "told so")
     assert measured.state is state
     assert measured.reason.endswith("told so")
     assert measured.evidence["exit_code"] == code
 
 
 def test_check_disk_says_how_full_a_disk_is() -> None:
-    measured = measure(f"{PLUGINS}/check_disk", "-w", "0", "-c", "0", "-p", "/tmp", timeout_s=5)
+    measured = measure(f"{PLUGINS}/check_disk", "-w", "0", "-c", "0", "-p", "/tmp")
     assert measured.state is State.HEALTHY, measured
     assert measured.reason.startswith("DISK OK") and "|" not in measured.reason
     assert "B;" in measured.evidence["performance"]
@@ -119,7 +119,7 @@ def test_check_http_says_whether_a_service_answers() -> None:
 
 def test_check_tcp_says_whether_a_port_is_open() -> None:
     assert against(black_hole, f"{PLUGINS}/check_tcp", "-H", "127.0.0.1", "-p", "{port}").state is State.HEALTHY
-    refused = measure(f"{PLUGINS}/check_tcp", "-H", "127.0.0.1", "-p", "1", timeout_s=5)
+    refused = measure(f"{PLUGINS}/check_tcp", "-H", "127.0.0.1", "-p", "1")
     assert refused.state is State.UNHEALTHY, refused
 
 
@@ -134,7 +134,7 @@ def test_a_plug_in_that_hangs_is_ended_at_guards_deadline() -> None:
 
 
 def test_wrong_usage_of_a_plug_in_is_unknown() -> None:
-    assert measure(f"{PLUGINS}/check_http", timeout_s=5).state is State.UNKNOWN
+    assert measure(f"{PLUGINS}/check_http").state is State.UNKNOWN
 
 
 # --- programs that misbehave ---
@@ -162,7 +162,9 @@ def test_a_killed_program_says_nothing_about_the_service() -> None:
 
 def test_the_whole_group_is_killed_at_the_deadline(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
-    measured = measure(*shell('trap "" TERM INT HUP; echo begun; sleep 60 & echo $! $$ >"$1"; wait', str(pids)))
+    measured = measure(
+        *shell('trap "" TERM INT HUP; echo begun; sleep 60 & echo $! $$ >"$1"; wait', str(pids)), timeout_s=TIMEOUT_S
+    )
     assert measured.state is State.UNHEALTHY and measured.reason.startswith("time-out")
     assert measured.evidence["output"] == "begun"
     for pid in map(int, pids.read_text().split()):
@@ -172,7 +174,7 @@ def test_the_whole_group_is_killed_at_the_deadline(tmp_path: Path) -> None:
 def test_a_child_that_keeps_the_pipe_open_delays_nothing_and_is_killed(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     began = time.monotonic()
-    measured = measure(*shell('echo FINE; sleep 60 & echo $! >"$1"', str(pid)), timeout_s=5)
+    measured = measure(*shell('echo FINE; sleep 60 & echo $! >"$1"', str(pid)))
     assert time.monotonic() - began < 2
     assert (measured.state, measured.reason) == (State.HEALTHY, "FINE")
     wait_until(lambda: gone(int(pid.read_text())))
@@ -182,7 +184,7 @@ def test_a_child_in_a_session_of_its_own_delays_nothing_either(tmp_path: Path) -
     pid = tmp_path / "pid"
     code = 'echo FINE; setsid sh -c \'echo $$ >"$1"; while :; do echo more; done\' sh "$1" & while [ ! -s "$1" ]; do :; done'
     try:
-        measured = measure(*shell(code, str(pid)), timeout_s=5)
+        measured = measure(*shell(code, str(pid)))
     finally:
         os.kill(int(pid.read_text()), 9)
     assert (measured.state, measured.reason) == (State.HEALTHY, "FINE")
@@ -200,19 +202,19 @@ def test_endless_output_costs_neither_memory_nor_a_core(to: str) -> None:
 
 def test_long_output_is_cut_and_the_program_ends_all_the_same() -> None:
     code = "import sys; print('BIG | ' + 'x' * 1000); sys.stdout.write('y' * 1_000_000); sys.exit(1)"
-    measured = measure("python3", "-c", code, timeout_s=5)
+    measured = measure("python3", "-c", code)
     assert (measured.state, measured.reason) == (State.DEGRADED, "BIG")
     assert max(map(len, measured.evidence.values())) < 1100
 
 
 def test_output_that_drips_does_not_move_the_deadline() -> None:
-    assert measure(*shell("while :; do printf x; sleep 0.05; done")).reason.startswith("time-out")
+    assert measure(*shell("while :; do printf x; sleep 0.05; done"), timeout_s=TIMEOUT_S).reason.startswith("time-out")
 
 
 def test_a_program_has_nothing_to_read_no_terminal_and_a_plain_environment() -> None:
     code = 'cat; [ -t 0 ] && exit 9; (: </dev/tty) 2>/dev/null && exit 9; echo "$(pwd) $(env | cut -d= -f1 | sort | tr "\\n" " ")"'
     with open_stdin():
-        measured = measure(*shell(code), env={"EXTRA": "1"}, timeout_s=5)
+        measured = measure(*shell(code), env={"EXTRA": "1"})
     assert measured.state is State.HEALTHY, measured
     assert measured.reason == "/ EXTRA HOME LANG PATH PWD"
 
