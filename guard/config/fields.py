@@ -23,6 +23,7 @@ _CONTAINER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}", re.ASCII)
 _PLAYBOOK = re.compile(r"[a-z][a-z0-9_-]{0,62}@[0-9]{1,9}(\.[0-9]{1,9}){0,2}", re.ASCII)
 _PERCENT = re.compile(r"[0-9]{1,3}(\.[0-9]{1,6})?%", re.ASCII)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f]")
 
 FROM_ENVIRONMENT = {"type": "string", "pattern": r"\$\{"}  # what a number may be as long as it is not substituted
@@ -250,7 +251,7 @@ Url = Annotated[str, BeforeValidator(_url), WithJsonSchema({"type": "string", "p
 def plain(text: str) -> str:
     """For texts that take no variables: saying so beats comparing with a text that still holds braces."""
     if has_template(text):
-        raise ValueError("{{ … }} is not replaced here: variables can stand in url, headers, dsn and container")
+        raise ValueError("{{ … }} is not replaced here: variables can stand in addresses, names, headers and arguments")
     return text
 
 
@@ -311,6 +312,28 @@ def _dsn(value: object, info: ValidationInfo) -> SecretStr | None:
 
 
 Dsn = Annotated[SecretStr | None, BeforeValidator(_dsn), WithJsonSchema(_SECRET_SCHEMA)]
+
+
+def _environment(value: object, info: ValidationInfo) -> dict[str, str]:
+    if not isinstance(value, Mapping):
+        raise ValueError("expected a mapping of variable names to texts")
+    given = {}
+    for name, item in value.items():
+        if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
+            raise ValueError(f"{name!r} is not the name of an environment variable")
+        try:
+            given[name] = _secret(item, info)
+            check_template(given[name])
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+    return given
+
+
+Environment = Annotated[
+    dict[str, str],
+    BeforeValidator(_environment),
+    WithJsonSchema({"type": "object", "additionalProperties": _SECRET_SCHEMA}),
+]
 
 
 def _headers(value: object, info: ValidationInfo) -> dict[str, str]:

@@ -10,7 +10,7 @@ from guard.config.schema import GuardConfig
 
 MASK = "***"
 
-_SECRET_HEADER = re.compile(r"auth|cookie|token|secret|key|password|session|credential|signature", re.IGNORECASE)
+_SECRET_HEADER = re.compile(r"auth|cookie|token|secret|key|passw|pwd|session|credential|signature", re.IGNORECASE)
 _NEVER_MASKED = frozenset({"name", "type", "depends_on"})  # identities: a report without them says nothing
 _KEY_VALUE_PASSWORD = re.compile(r"((?:ssl)?password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&]+)", re.IGNORECASE)
 
@@ -18,8 +18,8 @@ _KEY_VALUE_PASSWORD = re.compile(r"((?:ssl)?password\s*=\s*)('(?:[^'\\]|\\.)*'|[
 def redacted(config: GuardConfig) -> dict[str, object]:
     """The configuration as JSON values, for artifacts and evidence.
 
-    Masked: passwords in a DSN or URL, headers that carry credentials, and every text into which ``${…}`` or a
-    secret file went, whole. Names are never masked.
+    Masked: passwords in a DSN or URL, headers and environment variables that carry credentials, and every text into
+    which ``${…}`` or a secret file went, whole. Names are never masked.
     """
     plain = config.model_dump(mode="json", exclude={"secrets"})
     for dumped, service in zip(plain["services"], config.services, strict=True):
@@ -31,6 +31,10 @@ def redacted(config: GuardConfig) -> dict[str, object]:
             if "headers" in entry:
                 entry["headers"] = {
                     name: MASK if _SECRET_HEADER.search(name) else value for name, value in entry["headers"].items()
+                }
+            if "env" in entry:
+                entry["env"] = {
+                    name: MASK if _SECRET_HEADER.search(name) else value for name, value in entry["env"].items()
                 }
     cleaned = _clean(plain, config.secrets)
     return cleaned if isinstance(cleaned, dict) else {}

@@ -52,14 +52,14 @@ def test_a_docker_check_without_any_container_is_refused() -> None:
 def test_an_unknown_type_names_those_there_are() -> None:
     with pytest.raises(ConfigError) as raised:
         probe_type("carrier-pigeon")
-    assert "docker, http, postgres" in str(raised.value)
+    assert "command, docker, http, postgres" in str(raised.value)
 
 
 def test_checks_load_neither_ansible_nor_databases() -> None:
     code = (
         "import sys, guard.checks.registry as r, guard.schedule, guard.engines.hosts;"
-        "r.probe_type('http'), r.probe_type('docker'), r.probe_type('postgres');"
-        "heavy = {'ansible', 'ansible_runner', 'sqlalchemy', 'psycopg', 'alembic', 'jinja2'};"
+        "[r.probe_type(name) for name in ('http', 'docker', 'postgres', 'tcp', 'tls', 'command')];"
+        "heavy = {'ansible', 'ansible_runner', 'sqlalchemy', 'psycopg', 'alembic', 'jinja2', 'cryptography'};"
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
