@@ -231,11 +231,12 @@ async def _ready(wire: socket.socket, *, write: bool) -> None:
     loop = asyncio.get_running_loop()
     woken = loop.create_future()
     add, remove = (loop.add_writer, loop.remove_writer) if write else (loop.add_reader, loop.remove_reader)
-    add(wire, _wake, woken)
+    number = wire.fileno()  # by its number: asyncio asks a socket object for its addresses, and throws them away
+    add(number, _wake, woken)
     try:
         await woken
     finally:
-        remove(wire)
+        remove(number)
 
 
 def _wake(woken: asyncio.Future[None]) -> None:
