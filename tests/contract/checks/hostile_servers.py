@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import datetime
 import gzip
+import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -78,6 +80,34 @@ async def black_hole(reader: asyncio.StreamReader, writer: asyncio.StreamWriter)
 async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Resets the connection as soon as it stands."""
     writer.transport.abort()
+
+
+def resetting(*parts: bytes) -> Handler:
+    """Reads the request, sends the parts, then resets the connection."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+        connection = writer.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+
+    return handle
+
+
+def stopping_after(*parts: bytes) -> Handler:
+    """Sends the parts, then nothing, and keeps the connection: a server whose machine has gone."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+        await asyncio.Event().wait()
+
+    return handle
 
 
 def gzip_bomb() -> bytes:

@@ -9,13 +9,16 @@ import resource
 import socket
 import ssl
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from guard.checks.http import BODY_LIMIT, HttpProbe
+from guard.checks.http import HttpProbe
+from guard.checks.http_answer import BODY_LIMIT
+from guard.checks.http_tls import SYSTEM, Tls
 from guard.config.schema import HttpExpect
 from guard.engines.resolve import Resolver
 from guard.model import Measurement, State
@@ -36,13 +39,14 @@ def measure(
     *,
     url: str = "http://127.0.0.1:{port}/healthz",
     tls: ssl.SSLContext | None = None,
+    trust: Tls = SYSTEM,
     **settings: Any,
 ) -> Measurement:
     """One measurement, which must end in time whatever the server does, and leave nothing open."""
 
     async def main() -> tuple[Measurement, float]:
         async with serving(handler, tls) as port:
-            probe = HttpProbe(url.format(port=port), TIMEOUT_S, expect, **settings)
+            probe = HttpProbe(url.format(port=port), TIMEOUT_S, expect, tls=trust, **settings)
             began = time.monotonic()
             measured = await probe.measure()
             return measured, time.monotonic() - began
@@ -55,6 +59,8 @@ def measure(
 
 
 ENDLESS = b"HTTP/1.1 200 OK\r\n\r\n"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+MOST_MEMORY = 4 * 1024 * 1024  # bytes at the peak of a check, those of the server of the same process included
 
 HOSTILE: dict[str, tuple[servers.Handler, State, str]] = {
     "black hole": (servers.black_hole, State.UNHEALTHY, "(waiting for the answer)"),
@@ -93,6 +99,87 @@ HOSTILE: dict[str, tuple[servers.Handler, State, str]] = {
         State.UNHEALTHY,
         "no proper HTTP answer",
     ),
+    "a flood of informational answers": (
+        answering(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" * 1000, for_ever=True),
+        State.UNHEALTHY,
+        "no proper HTTP answer",
+    ),
+    "an answer of HTTP/0.9": (answering(b"<html>hello</html>\n"), State.UNHEALTHY, "no proper HTTP answer"),
+    "one header of 16 MiB": (
+        answering(b"HTTP/1.1 200 OK\r\nX: ", *[b"y" * 65536] * 256, b"\r\n\r\n"),
+        State.UNHEALTHY,
+        "no proper HTTP answer",
+    ),
+    "one header that never ends": (
+        answering(b"HTTP/1.1 200 OK\r\nX: ", b"y" * 65536, for_ever=True),
+        State.UNHEALTHY,
+        "no proper HTTP answer",
+    ),
+    "a status line that never ends": (
+        answering(b"HTTP/1.1 200 ", b"y" * 65536, for_ever=True),
+        State.UNHEALTHY,
+        "no proper HTTP answer",
+    ),
+    "a chunk larger than any number": (
+        answering(CHUNKED + b"f" * 17 + b"\r\nx"),
+        State.UNHEALTHY,
+        "no proper HTTP answer",
+    ),
+    "a chunk of 8 EiB, endless": (
+        answering(CHUNKED + b"7fffffffffffffff\r\n", b"y" * 65536, for_ever=True),
+        State.HEALTHY,
+        "status 200",
+    ),
+    "a chunk of 8 EiB that does not come": (
+        servers.stopping_after(CHUNKED + b"7fffffffffffffff\r\nx"),
+        State.UNHEALTHY,
+        "time-out",
+    ),
+    "a chunk extension that never ends": (
+        answering(CHUNKED + b"1;", b"y" * 65536, for_ever=True),
+        State.UNHEALTHY,
+        "no proper HTTP answer",
+    ),
+    "trailers that never end": (
+        answering(CHUNKED + b"0\r\n", b"X-Y: z\r\n" * 1000, for_ever=True),
+        State.UNHEALTHY,
+        "no proper HTTP answer",
+    ),
+    "a length that is no number": (
+        answering(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nx"),
+        State.UNHEALTHY,
+        "no proper HTTP answer",
+    ),
+    "chunks that end too early": (answering(CHUNKED + b"5\r\nab"), State.UNHEALTHY, "no proper HTTP answer"),
+    "half-open after half a head": (servers.stopping_after(b"HTTP/1.1 200 OK\r\nX"), State.UNHEALTHY, "time-out"),
+    "half-open after half a body": (
+        servers.stopping_after(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"),
+        State.UNHEALTHY,
+        "time-out",
+    ),
+    "a reset after half a head": (servers.resetting(b"HTTP/1.1 200 OK\r\nX"), State.UNHEALTHY, ""),
+    "a reset after half a body": (
+        servers.resetting(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"),
+        State.UNHEALTHY,
+        "",
+    ),
+    "a gzip bomb": (answering(ok(servers.gzip_bomb(), b"Content-Encoding: gzip")), State.HEALTHY, "status 200"),
+    "a charset that is none": (
+        answering(ok(b"\xff\xfe", b"Content-Type: text/html; charset=klingon")),
+        State.HEALTHY,
+        "status 200",
+    ),
+    "lines that end with a line feed alone": (
+        answering(b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok"),
+        State.HEALTHY,
+        "status 200",
+    ),
+    "a length beside chunks": (
+        answering(CHUNKED[:-2] + b"Content-Length: 9\r\n\r\n2\r\nok\r\n0\r\n\r\n"),
+        State.HEALTHY,
+        "status 200",
+    ),
+    "more than its answer": (answering(ok(b"ok") + b"GARBAGE" * 100), State.HEALTHY, "status 200"),
     "wrong status": (answering(ok(b"no", status=b"500 Oops")), State.UNHEALTHY, "status 500, expected 200-299"),
     "a redirect that nobody asked for": (
         answering(ok(b"", b"Location: /x", status=b"302 Found")),
@@ -105,9 +192,16 @@ HOSTILE: dict[str, tuple[servers.Handler, State, str]] = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_check_ends_in_time_with_a_reason_whatever_the_server_does(name: str) -> None:
     handler, state, reason = HOSTILE[name]
-    measured = measure(handler)
+    # The condition on the body has it decoded where there is one; anything but an end in time fails in ``measure``.
+    tracemalloc.start()
+    try:
+        measured = measure(handler, HttpExpect(body=".?"))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
     assert measured.state is state, measured
     assert reason in measured.reason
+    assert peak < MOST_MEMORY
 
 
 def test_a_redirect_loop_ends_after_a_few_hops() -> None:
@@ -263,6 +357,31 @@ def test_a_request_says_who_asks_for_what_and_that_the_connection_ends() -> None
     assert any(line.startswith("authorization: basic ") for line in lines)
 
 
+def test_a_request_carries_its_body() -> None:
+    seen: list[bytes] = []
+
+    async def keep(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await reader.readuntil(b"}"))
+        writer.write(ok())
+        await writer.drain()
+
+    assert measure(keep, method="PUT", body='{"ask": "é"}').state is State.HEALTHY
+    head, _, body = seen[0].partition(b"\r\n\r\n")
+    assert body.decode() == '{"ask": "é"}'
+    assert b"Content-Length: 13" in head.split(b"\r\n")
+
+
+def test_the_answer_to_head_has_no_body_whatever_length_it_tells() -> None:
+    answer = servers.stopping_after(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n")
+    assert measure(answer, method="HEAD").state is State.HEALTHY
+
+
+def test_a_header_that_would_be_two_lines_is_not_sent() -> None:
+    measured = measure(answering(ok()), headers={"X-Host": "web\r\nX-Evil: 1"})
+    assert measured.state is State.UNKNOWN
+    assert "X-Host" in measured.reason
+
+
 def test_every_check_opens_a_fresh_connection() -> None:
     async def main() -> int:
         connections = 0
@@ -312,7 +431,7 @@ def test_a_certificate_nobody_signed_is_unhealthy_unless_it_is_not_verified(tmp_
     refused = measure(answering(ok()), tls=tls, url=url)
     assert refused.state is State.UNHEALTHY
     assert "self-signed certificate" in refused.reason
-    assert measure(answering(ok()), tls=tls, url=url, tls_verify=False).state is State.HEALTHY
+    assert measure(answering(ok()), tls=tls, url=url, trust=Tls(verify=False)).state is State.HEALTHY
 
 
 def test_a_plain_server_on_a_tls_port_is_unhealthy() -> None:
@@ -324,6 +443,61 @@ def test_a_plain_server_on_a_tls_port_is_unhealthy() -> None:
     measured = measure(plain, url="https://127.0.0.1:{port}/")
     assert measured.state is State.UNHEALTHY
     assert measured.reason.startswith("TLS with ")
+
+
+def test_a_certificate_of_another_name_is_unhealthy(tmp_path: Path) -> None:
+    tls = servers.self_signed(tmp_path, "other.example")
+    trust = Tls(ca=tmp_path / "server.pem")
+    measured = measure(answering(ok()), tls=tls, trust=trust, url="https://localhost:{port}/")
+    assert measured.state is State.UNHEALTHY
+    assert "other.example" in measured.reason or "localhost" in measured.reason
+
+
+def test_the_certificates_of_tls_ca_are_trusted(tmp_path: Path) -> None:
+    tls = servers.self_signed(tmp_path)
+    trust = Tls(ca=tmp_path / "server.pem")
+    assert measure(answering(ok()), tls=tls, trust=trust, url="https://localhost:{port}/").state is State.HEALTHY
+
+
+def test_a_client_certificate_is_shown_to_a_server_that_wants_one(tmp_path: Path) -> None:
+    tls = servers.self_signed(tmp_path)
+    tls.verify_mode = ssl.CERT_REQUIRED
+    pem = tmp_path / "server.pem"
+    tls.load_verify_locations(pem)
+    url = "https://localhost:{port}/"
+    assert measure(answering(ok()), tls=tls, trust=Tls(ca=pem, cert=pem), url=url).state is State.HEALTHY
+    assert measure(answering(ok()), tls=tls, trust=Tls(ca=pem), url=url).state is State.UNHEALTHY
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_tls_files_that_cannot_be_used_are_guards_own_problem(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "ca.pem"
+    if content is not None:
+        path.write_text(content)
+    measured = measure(answering(ok()), trust=Tls(ca=path), url="https://localhost:{port}/")
+    assert measured.state is State.UNKNOWN
+    assert str(path) in measured.reason
+
+
+def test_a_renewed_tls_file_is_read_again(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+    servers.self_signed(tmp_path / "old")
+    tls = servers.self_signed(tmp_path / "new")
+    path = tmp_path / "ca.pem"
+    path.write_bytes((tmp_path / "old" / "server.pem").read_bytes())
+    url, trust = "https://localhost:{port}/", Tls(ca=path)
+    assert measure(answering(ok()), tls=tls, trust=trust, url=url).state is State.UNHEALTHY
+    path.write_bytes((tmp_path / "new" / "server.pem").read_bytes())
+    assert measure(answering(ok()), tls=tls, trust=trust, url=url).state is State.HEALTHY
+
+
+def test_a_large_answer_over_tls_is_read_whole(tmp_path: Path) -> None:
+    tls = servers.self_signed(tmp_path)
+    expect = HttpExpect(body="^x{200000}needle$")
+    answer = answering(ok(b"x" * 200_000 + b"needle"))
+    measured = measure(answer, expect, tls=tls, trust=Tls(verify=False), url="https://localhost:{port}/")
+    assert measured.state is State.HEALTHY, measured
 
 
 def test_a_server_that_never_finishes_its_tls_handshake_times_out() -> None:

@@ -26,8 +26,9 @@ def test_each_type_has_its_probe_with_the_hosts_variables_in_it() -> None:
         Site(HOST, FakeEngines(), None),
     )
     assert isinstance(http, HttpProbe)
-    assert str(http._url) == "http://127.0.0.9:8080/"
-    assert http._headers["X"] == "{{ port }}", "a value is text and is not filled in again"
+    assert http._first is not None
+    assert (http._first.host, http._first.port) == ("127.0.0.9", 8080)
+    assert b"\r\nX: {{ port }}\r\n" in http._first.data, "a value is text and is not filled in again"
     docker = build(DockerCheck(name="d"), Site(HOST, FakeEngines(), ContainerUnit("web")))
     assert isinstance(docker, DockerProbe)
     assert docker._unit == ContainerUnit("web")
