@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from guard.decide import gate as judge
+from guard.decide.blame import REACH, baseline
+from guard.decide.crossing import marked
 from guard.decide.service import state_of
 from guard.errors import Interrupted
 from guard.model import (
@@ -31,8 +33,10 @@ from guard.service.events import Event, Kind
 from guard.service.group import roll_back_together
 from guard.service.leases import held
 from guard.service.look import look
+from guard.service.onsets import Onsets
 from guard.service.rollback import Order
 from guard.service.session import Bound, Session, new_id
+from guard.service.settings import settings_of
 from guard.service.stop import Stop
 
 TICK_S = 0.25
@@ -66,6 +70,7 @@ class GateRun:
             {bound.name: bound.config.quorum for bound in services},
         )
         self._recorder = Recorder(session.store, self._counters, session.log)
+        self._onsets = Onsets(self._targets)
         self._leases: Mapping[str, Lease] = {}
         self._arming = Arming(session, self._fence)
         self._terms = judge.Terms(
@@ -81,8 +86,10 @@ class GateRun:
         async with held(self._session, list(self._services)) as leases:
             now = self._session.clock.now()
             self._leases = leases
-            gate = Gate(new_id("gt", now), tuple(self._services), None, "", now, None)
+            settings = self._settings(list(self._services.values()))
+            gate = Gate(new_id("gt", now), tuple(self._services), None, "", now, None, settings=settings)
             await asyncio.to_thread(self._session.store.begin_gate, gate)
+            await self._learn_what_failed_before()
             releases = await self._candidates()
             self._progress = judge.start(self._targets, self._session.clock.monotonic())
             try:
@@ -96,6 +103,17 @@ class GateRun:
     def _default_within(self) -> float:
         rows = [t.thresholds.failure * (t.interval_s + t.timeout_s) for t in self._targets.values()]
         return self._asked.for_s + max(rows, default=0.0)
+
+    def _settings(self, services: Sequence[Bound]) -> Mapping[str, object]:
+        terms = self._terms
+        return settings_of(services, self._targets.values(), for_s=terms.for_s, within_s=terms.within_s)
+
+    async def _learn_what_failed_before(self) -> None:
+        """From what a running watch, or the snapshot before the deploy, has observed."""
+        now = self._session.clock.now()
+        for name in self._services:
+            seen = await asyncio.to_thread(self._session.store.observations, name, now - REACH)
+            self._onsets.known_before(baseline(seen, self._terms.failure_thresholds, now))
 
     async def _candidates(self) -> dict[str, Release | None]:
         """Enter what runs now as candidates, and call out what was rejected before."""
@@ -116,6 +134,7 @@ class GateRun:
                 state=ReleaseState.CANDIDATE,
                 origin="gate",
                 healthy=None,
+                irreversible=marked(facts),
             )
         return found
 
@@ -148,7 +167,9 @@ class GateRun:
     def _take(self, observation: Observation) -> None:
         key = observation.target
         transition = self._counters.take(observation)
-        self._progress = judge.note(self._progress, key, observation.state, self._session.clock.monotonic())
+        now = self._session.clock.monotonic()
+        self._onsets.take(observation, self._counters.status(key), now)
+        self._progress = judge.note(self._progress, key, observation.state, now)
         log_observation(self._session.log, observation)
         self._recorder.add(observation)
         status = self._counters.status(key)
@@ -168,22 +189,27 @@ class GateRun:
         if failing is None:
             self._arming.disarm(name)
         elif not crossed and not self._counters.failed(name) and not self._asked.together:
-            also = [
-                n for n, b in self._services.items() if b.config.critical and self._counters.in_a_row(n) is not None
-            ]
-            self._arming.arm(self._services[name], self._order("armed at the first failed check", failing, len(also)))
+            self._arming.arm(self._services[name], self._order(name, "armed at the first failed check", failing))
 
     async def _fence(self, name: str) -> int:
         return self._leases[name].fence
 
-    def _order(self, reason: str, failing: frozenset[str], critical_failing: int) -> Order:
+    def _order(self, name: str, reason: str, failing: frozenset[str]) -> Order:
+        critical = [n for n, bound in self._services.items() if bound.config.critical]
+        statuses = self._counters.of(name)
+        blind, watched = self._onsets.blind(name)
         return Order(
             trigger=Trigger.THRESHOLD,
             reason=reason,
             dry_run=self._asked.dry_run,
             failing=failing,
-            critical_services=sum(b.config.critical for b in self._services.values()),
-            critical_failing=critical_failing,
+            critical_services=len(critical),
+            failing_together=self._onsets.together(name, critical),
+            crossed=self._onsets.failing(statuses),
+            targets=len(statuses),
+            blind=blind,
+            watched=watched,
+            settings=self._settings([self._services[name]]),
         )
 
     def _judge(self) -> judge.Decision | None:
@@ -265,10 +291,9 @@ class GateRun:
         return tuple([await self._arming.roll_back(b, o, leases[b.name], self._stop) for b, o in orders])
 
     async def _order_of(self, name: str, gate: Gate, decision: judge.Decision) -> Order:
-        critical = sum(self._services[n].config.critical for n in decision.services)
         depends_on = self._services[name].config.depends_on
         return replace(
-            self._order(decision.reason, self._counters.failing_hosts(name), critical),
+            self._order(name, decision.reason, self._counters.failing_hosts(name)),
             failed_dependencies=tuple([d for d in depends_on if await self._failed_elsewhere(d)]),
             gate_id=gate.id,
             blamed=name in decision.services,

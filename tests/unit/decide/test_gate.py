@@ -48,13 +48,32 @@ def run(states: str, *, for_s: float, within_s: float, interval: float = 1.0) ->
         ("hhhhuhhhhhh", Verdict.HEALTHY, 9),
         ("??????", Verdict.INCONCLUSIVE, 5),
         ("h?????", Verdict.INCONCLUSIVE, 5),
-        ("hhh???", Verdict.HEALTHY, 5),
+        ("hhh???h", Verdict.HEALTHY, 6),  # not healthy as long as the last look saw nothing
+        ("hhhhh??????", Verdict.INCONCLUSIVE, 10),
+        ("hhhhhuh????", Verdict.INCONCLUSIVE, 10),  # five seconds of which most were not seen
     ],
 )
 def test_a_gate_of_five_seconds(states: str, verdict: Verdict, at: float) -> None:
     decision, when = run(states, for_s=5, within_s=20)
     assert decision is not None
     assert (decision.verdict, when) == (verdict, at)
+
+
+def test_what_is_unknown_at_the_end_is_waited_for_until_the_deadline() -> None:
+    decision, when = run("hhhhhhhhh???", for_s=10, within_s=11)
+    assert decision is not None
+    assert (decision.verdict, when) == (Verdict.INCONCLUSIVE, 11)
+
+
+def test_a_target_that_is_measured_seldom_is_not_blind_for_want_of_a_look_in_a_short_time_of_health() -> None:
+    slow, terms = TargetKey("web", "slow"), gate.Terms(2, 20, {})
+    progress = gate.note(gate.start([KEY, slow], 0.0), slow, State.HEALTHY, 0.0)
+    for now, state in ((1.0, State.UNHEALTHY), (2.0, State.HEALTHY), (3.0, State.HEALTHY)):
+        progress = gate.note(progress, KEY, state, now)
+    healthy = TargetStatus(state=State.HEALTHY)
+    decision = gate.verdict(progress, {KEY: healthy, slow: healthy}, [], terms, 3.0)
+    assert decision is not None
+    assert decision.verdict is Verdict.HEALTHY
 
 
 def test_a_release_that_never_gets_healthy_fails_at_its_deadline_not_before() -> None:
