@@ -3,6 +3,8 @@
 - An unhealthy observation starts the time of health again; an unknown or degraded one does not.
 - FAILED is said only when a service crossed its threshold (``guard.decide.service.has_failed``), or when the deadline
   for getting healthy has passed and one target has at least a threshold's worth of failures in all.
+- Targets that fail as they did before the release came (``excused``) neither end the gate nor start its time again:
+  the others are watched to the end. Then it has FAILED because of the excused ones, and no release is to blame.
 - A gate never ends HEALTHY while a target was not measured or mostly unknown in its time of health, or was unhealthy or
   unknown when last seen. One that is unknown when last seen is waited for until the deadline.
 """
@@ -70,10 +72,12 @@ def start(keys: Collection[TargetKey], now: float) -> Progress:
     return Progress(now, now, {key: Count() for key in keys})
 
 
-def note(progress: Progress, key: TargetKey, state: State, now: float) -> Progress:
+def note(progress: Progress, key: TargetKey, state: State, now: float, *, excused: bool = False) -> Progress:
     """Take one observation in."""
     count = progress.counts[key]
     match state:
+        case State.UNHEALTHY if excused:
+            counted = replace(count, bad=count.bad + 1, measured=True)
         case State.UNHEALTHY:
             afresh = {other: Count(bad=one.bad, measured=one.measured) for other, one in progress.counts.items()}
             counted = Count(bad=count.bad + 1, measured=True)
@@ -91,20 +95,26 @@ def verdict(
     failed_services: Collection[str],
     terms: Terms,
     now: float,
+    excused: Collection[TargetKey] = (),
 ) -> Decision | None:
-    """None: go on watching."""
+    """None: go on watching. ``failed_services``: those that failed without their excused targets."""
     if failed_services:
         failing = {key: status for key, status in statuses.items() if key.service in failed_services}
         return Decision(Verdict.FAILED, crossed_reason(failing), frozenset(failed_services))
-    in_a_row = [key for key, status in statuses.items() if status.failures > 0]
+    in_a_row = [key for key, status in statuses.items() if status.failures > 0 and key not in excused]
     too_late = now - progress.started >= max(terms.within_s, terms.for_s)
     if now - progress.healthy_since >= terms.for_s and not in_a_row:
         unseen = [key for key, status in statuses.items() if status.state is State.UNKNOWN]
         ended = _time_is_up(progress, terms, unseen)
+        still = {key: statuses[key] for key in excused if statuses[key].failures}
+        if ended.verdict is Verdict.HEALTHY and still:
+            if not all(status.crossed for status in still.values()):
+                return None  # in a short gate their row is not full again yet
+            return Decision(Verdict.FAILED, crossed_reason(still), frozenset(key.service for key in still))
         if ended.verdict is Verdict.HEALTHY or not unseen or too_late or _blind(progress):
             return ended
     if now - progress.started >= terms.within_s and progress.healthy_since - progress.started >= terms.within_s:
-        return _deadline(progress, terms, bool(in_a_row))
+        return _deadline(progress, terms, bool(in_a_row), excused)
     return None
 
 
@@ -124,8 +134,9 @@ def _named(keys: Sequence[TargetKey]) -> str:
     return ", ".join(str(key) for key in keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
 
 
-def _deadline(progress: Progress, terms: Terms, row_open: bool) -> Decision | None:
-    enough = [key for key, count in progress.counts.items() if count.bad >= terms.failure_thresholds[key]]
+def _deadline(progress: Progress, terms: Terms, row_open: bool, excused: Collection[TargetKey]) -> Decision | None:
+    counts = {key: count for key, count in progress.counts.items() if key not in excused}
+    enough = [key for key, count in counts.items() if count.bad >= terms.failure_thresholds[key]]
     waited = f"not healthy for {terms.for_s:g} s, begun within {terms.within_s:g} s"
     if enough:
         worst = max(enough, key=lambda key: progress.counts[key].bad)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from guard.decide import gate as judge
-from guard.decide.blame import REACH, baseline
+from guard.decide.blame import REACH, baseline, last_of_another
 from guard.decide.crossing import marked
-from guard.decide.service import state_of
+from guard.decide.service import has_failed, state_of
 from guard.errors import Interrupted
 from guard.model import (
     Gate,
@@ -89,8 +89,8 @@ class GateRun:
             settings = self._settings(list(self._services.values()))
             gate = Gate(new_id("gt", now), tuple(self._services), None, "", now, None, settings=settings)
             await asyncio.to_thread(self._session.store.begin_gate, gate)
-            await self._learn_what_failed_before()
             releases = await self._candidates()
+            await self._learn_what_failed_before(releases)
             self._progress = judge.start(self._targets, self._session.clock.monotonic())
             try:
                 decision = await self._watch()
@@ -108,12 +108,16 @@ class GateRun:
         terms = self._terms
         return settings_of(services, self._targets.values(), for_s=terms.for_s, within_s=terms.within_s)
 
-    async def _learn_what_failed_before(self) -> None:
-        """From what a running watch, or the snapshot before the deploy, has observed."""
-        now = self._session.clock.now()
-        for name in self._services:
-            seen = await asyncio.to_thread(self._session.store.observations, name, now - REACH)
-            self._onsets.known_before(baseline(seen, self._terms.failure_thresholds, now))
+    async def _learn_what_failed_before(self, candidates: Mapping[str, Release | None]) -> None:
+        """From what a running watch, or the snapshot before the deploy, observed while another release was there."""
+        store, now = self._session.store, self._session.clock.now()
+        for name, release in candidates.items():
+            past = await asyncio.to_thread(store.releases, name)
+            another = last_of_another(release.hosts, past) if release is not None else None
+            if another is not None:
+                seen = await asyncio.to_thread(store.observations, name, now - REACH)
+                known = baseline(seen, self._terms.failure_thresholds, now)
+                self._onsets.known_before({key: one for key, one in known.items() if one.at <= another})
 
     async def _candidates(self) -> dict[str, Release | None]:
         """Enter what runs now as candidates, and call out what was rejected before."""
@@ -169,7 +173,8 @@ class GateRun:
         transition = self._counters.take(observation)
         now = self._session.clock.monotonic()
         self._onsets.take(observation, self._counters.status(key), now)
-        self._progress = judge.note(self._progress, key, observation.state, now)
+        excused = key in self._onsets.excused
+        self._progress = judge.note(self._progress, key, observation.state, now, excused=excused)
         log_observation(self._session.log, observation)
         self._recorder.add(observation)
         status = self._counters.status(key)
@@ -185,11 +190,22 @@ class GateRun:
 
         Services that roll back together are prepared together, once it is clear that all of them go.
         """
-        failing = self._counters.in_a_row(name)
-        if failing is None:
+        excused = self._onsets.excused
+        row = [key for key, status in self._counters.of(name).items() if status.failures and key not in excused]
+        if not row:
             self._arming.disarm(name)
-        elif not crossed and not self._counters.failed(name) and not self._asked.together:
+        elif not crossed and not self._failed(name) and not self._asked.together:
+            failing = frozenset(key.host for key in row if key.host)
             self._arming.arm(self._services[name], self._order(name, "armed at the first failed check", failing))
+
+    def _failed(self, name: str) -> bool:
+        """Whether it has failed without what failed before."""
+        excused = self._onsets.excused
+        statuses = {
+            key: replace(status, crossed=status.crossed and key not in excused)
+            for key, status in self._counters.of(name).items()
+        }
+        return has_failed(statuses, self._services[name].config.quorum)
 
     async def _fence(self, name: str) -> int:
         return self._leases[name].fence
@@ -216,9 +232,10 @@ class GateRun:
         return judge.verdict(
             self._progress,
             self._counters.all(),
-            self._counters.failed_services(),
+            [name for name in self._services if self._failed(name)],
             self._terms,
             self._session.clock.monotonic(),
+            self._onsets.excused,
         )
 
     async def _confirmed(self, decision: judge.Decision, take: Callable[[Observation], None]) -> judge.Decision | None:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from guard.decide.blame import Failing
+from guard.decide.blame import Failing, same_way
 from guard.decide.thresholds import TargetStatus
 from guard.model import Observation, State, TargetKey
 from guard.schedule import ScheduledTarget
@@ -26,6 +26,7 @@ class Onsets:
         self._failing: dict[TargetKey, float] = {}
         self._unknown: dict[TargetKey, float] = {}
         self._crossings: dict[TargetKey, _Crossing] = {}
+        self._before: set[TargetKey] = set()
         self._reasons: dict[TargetKey, str] = {}
         self._measured: set[TargetKey] = set()
 
@@ -42,8 +43,11 @@ class Onsets:
             self._failing.pop(key, None)
         if observation.state is State.HEALTHY:
             self._crossings.pop(key, None)
+            self._before.discard(key)
         elif observation.state is State.UNHEALTHY:
             self._reasons[key] = observation.reason
+            if key in self._before and not same_way(self._crossings[key].reason, observation.reason):
+                self._before.discard(key)
             if status.crossed:
                 self._crossings.setdefault(key, _Crossing(observation.at, observation.reason))
 
@@ -52,6 +56,12 @@ class Onsets:
         for key, one in crossings.items():
             if key in self._spans:
                 self._crossings[key] = _Crossing(one.at, one.reason)
+                self._before.add(key)
+
+    @property
+    def excused(self) -> frozenset[TargetKey]:
+        """Targets that still fail as they did before anything was observed here."""
+        return frozenset(self._before)
 
     def forget(self, service: str) -> None:
         """A rollback has changed what runs."""

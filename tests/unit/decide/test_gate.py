@@ -89,6 +89,40 @@ def test_a_row_of_failures_that_is_open_at_the_deadline_is_waited_for() -> None:
     assert (decision.verdict, when) == (Verdict.FAILED, 6)
 
 
+def run_beside(states: str, other: str, *, for_s: float) -> tuple[Verdict | None, float]:
+    """The same with a target ``old`` beside it that failed before the release came: one letter per second each."""
+    old, thresholds, now = TargetKey("web", "old"), Thresholds(), 0.0
+    terms = gate.Terms(for_s, 20, {KEY: thresholds.failure, old: thresholds.failure})
+    progress, statuses = gate.start([KEY, old], 0.0), {KEY: TargetStatus(), old: TargetStatus()}
+    for now, letters in enumerate(zip(states, other, strict=True)):
+        for key, letter in zip((KEY, old), letters, strict=True):
+            observation = Observation(key, LETTERS[letter], 0.01, "because", AT)
+            statuses[key], _ = observe(statuses[key], observation, thresholds)
+            progress = gate.note(progress, key, LETTERS[letter], now, excused=key == old)
+        failed = ["web"] if statuses[KEY].crossed else []
+        decision = gate.verdict(progress, statuses, failed, terms, now, {old})
+        if decision is not None:
+            assert decision.reason
+            return decision.verdict, now
+    return None, now
+
+
+@pytest.mark.parametrize(
+    ("states", "other", "for_s", "ends"),
+    [
+        ("hhhhhhhh", "uuuuuuuu", 5, (Verdict.FAILED, 5)),  # not before: the others are watched to the end
+        ("hhhhhhhh", "uuuuuuuu", 1, (Verdict.FAILED, 2)),
+        ("hhuuuuuu", "uuuuuuuu", 5, (Verdict.FAILED, 4)),
+        ("hhuhhhhh", "uuuuuuuu", 5, (Verdict.FAILED, 7)),
+        ("hhhhhhhh", "uuuhhhhh", 5, (Verdict.HEALTHY, 5)),
+    ],
+)
+def test_what_failed_before_neither_ends_a_gate_nor_starts_its_time_again(
+    states: str, other: str, for_s: float, ends: tuple[Verdict, float]
+) -> None:
+    assert run_beside(states, other, for_s=for_s) == ends
+
+
 @given(st.text("hdu?", min_size=1, max_size=80), st.integers(1, 20), st.integers(1, 40))
 def test_no_gate_fails_with_fewer_failures_than_the_threshold(states: str, for_s: int, within_s: int) -> None:
     decision, when = run(states, for_s=for_s, within_s=within_s)
