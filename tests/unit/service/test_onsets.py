@@ -62,6 +62,7 @@ def test_only_the_services_that_are_asked_about_count() -> None:
         ({"web": "huuu", "api": "h???", "shop": "h???"}, (2, 3)),
         ({"web": "huuu", "api": "hhhh", "shop": "h???"}, (1, 3)),
         ({"web": "hhhhuuu", "api": "???????", "shop": "hhhhhhh"}, (0, 2)),  # its secret is missing
+        ({"web": "hhhhuuu", "api": "h??????", "shop": "h??????"}, (2, 3)),  # offline for long
         ({"web": "uuu", "api": "???", "shop": "???"}, (2, 3)),  # offline from the start
         ({"web": "hhhh", "api": "h???", "shop": "h???"}, (0, 3)),  # nothing fails
     ],
