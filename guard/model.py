@@ -157,6 +157,7 @@ class LocalImage:
     digests: tuple[str, ...]
     created: datetime
     size_bytes: int = 0
+    irreversible: bool = False  # its label says that what it did (a migration) cannot be undone
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +264,7 @@ class Release:
     hosts: Mapping[str, Image]
     healthy: bool | None
     reason: str = ""
-    irreversible: bool = False  # what it did (a migration) cannot be undone: no rollback from it by itself
+    irreversible: bool = False  # cannot be undone: its coming; in a snapshot: the deploy after it (decide.crossing)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ EXIT_CODES = {
 @click.argument("service")
 @click.option("--to", metavar="REF", help="An image reference, image ID, tag, digest or release ID.")
 @click.option("--limit", metavar="PATTERN", help="Only these hosts (an Ansible pattern).")
-@click.option("--force", is_flag=True, help="Override a hold, or restore a release that was rejected.")
+@click.option("--force", is_flag=True, help="Override a hold or an irreversible release, or restore a rejected one.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done; change no host.")
 @report_option
 @common_options

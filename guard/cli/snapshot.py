@@ -18,8 +18,9 @@ CANNOT = 4
 
 @click.command()
 @click.argument("services", nargs=-1, required=True)
+@click.option("--irreversible", is_flag=True, help="The deploy that follows cannot be undone: never go back over it.")
 @common_options
-def snapshot(options: Options, services: tuple[str, ...]) -> int:
+def snapshot(options: Options, services: tuple[str, ...], irreversible: bool) -> int:
     """Before a deploy: record what runs on each host, pin those images, prove that a rollback could work.
 
     Exit code: 0 recorded and ready, 4 some host could not be rolled back.
@@ -34,7 +35,7 @@ def snapshot(options: Options, services: tuple[str, ...]) -> int:
         for bound in session.bind(services):
             if stop.is_set():
                 return 128 + stop.signal_number
-            taken = await take(session, bound)
+            taken = await take(session, bound, irreversible=irreversible)
             ready = ready and taken.proven
             documents.append(
                 {
@@ -48,6 +49,8 @@ def snapshot(options: Options, services: tuple[str, ...]) -> int:
             told = taken.release.id if taken.release else "nothing runs, so nothing was recorded"
             verdict = "ready to be rolled back to" if taken.proven else "NOT READY"
             lines.append(f"snapshot of {taken.service}: {told}; {taken.state.value}; {verdict}")
+            if irreversible:
+                lines.append("  the next deploy is irreversible: guard will not go back over it by itself")
             lines.extend(f"  {image} was rejected before: it is never a target" for image in taken.rejected_before)
             rows = [
                 [name, "ready" if host.ready else "NOT READY", "; ".join(host.problems) or image_text(host.to)]

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 @click.argument("services", nargs=-1)
 @common_options
 def status(options: Options, services: tuple[str, ...]) -> None:
-    """How things are now: checks, release, hold and last rollback.
+    """How things are now: checks, release, hold, maintenance and last rollback.
 
     Where a `guard watch` runs, its counters are shown; everything else is measured.
     """
+    from guard.decide.windows import next_after, open_at
     from guard.report.documents import status_document
     from guard.report.text import status_text
     from guard.service.round import present
@@ -38,11 +39,20 @@ def status(options: Options, services: tuple[str, ...]) -> None:
             last = rollbacks[0] if rollbacks else None
             release = releases[0] if releases else None
             statuses = now[one.name]
+            at = session.clock.now()
+            opening, coming = open_at(one.config.windows, at), next_after(one.config.windows, at)
             document = status_document(
-                one.name, statuses, critical=one.config.critical, hold=hold, rollback=last, release=release
+                one.name,
+                statuses,
+                critical=one.config.critical,
+                hold=hold,
+                rollback=last,
+                release=release,
+                maintenance=opening,
+                next_maintenance=coming,
             )
             documents.append(document)
-            lines.extend(status_text(one.name, statuses, hold, last, release))
+            lines.extend(status_text(one.name, statuses, hold, last, release, opening, coming))
         say(options, {"services": documents}, lines)
 
     with_session(options, work, read_only=True)

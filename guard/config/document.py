@@ -12,6 +12,7 @@ from guard.config.schema import (
     ComposeTarget,
     Defaults,
     HooksConfig,
+    MaintenanceConfig,
     RetentionConfig,
     RollbackConfig,
     ServiceConfig,
@@ -61,6 +62,10 @@ class Document(BaseModel):
     )
     defaults: Annotated[Defaults, Field(description="What checks get for keys they leave out.")] = Defaults()
     services: Annotated[tuple[ServiceConfig, ...], Field(description="What is guarded.", min_length=1)]
+    maintenance: Annotated[
+        tuple[MaintenanceConfig, ...],
+        Field(description="Hours that come again, in which no service is rolled back by itself."),
+    ] = ()
     playbook_path: Annotated[
         Paths, Field(description="Folders with playbooks of your own, searched before guard's; relative to this file.")
     ] = ()
@@ -81,6 +86,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "retention": RetentionConfig,
     "rollback": RollbackConfig,
     "hooks": HooksConfig,
+    "maintenance": MaintenanceConfig,
     "compose": ComposeTarget,
     "swarm": SwarmTarget,
 }
@@ -99,7 +105,9 @@ def known_keys(section: tuple[str | int, ...], check_type: object) -> tuple[str,
         model = _CHECK_MODELS.get(str(check_type))
         return tuple(model.model_fields) if model else ("type",)
     section_model = _SECTIONS.get(names[-1])
-    return tuple(section_model.model_fields) if section_model else ()
+    if section_model is None:
+        return ()
+    return tuple(field.alias or name for name, field in section_model.model_fields.items())
 
 
 def json_schema() -> dict[str, object]:

@@ -17,7 +17,7 @@ from guard.config.cross import cross_check, effective
 from guard.config.document import Document, known_keys
 from guard.config.fields import Reading
 from guard.config.problems import KeyPath, Problem, as_error, explain, follow_on, found
-from guard.config.schema import Defaults, GuardConfig, ServiceConfig
+from guard.config.schema import Defaults, GuardConfig, MaintenanceConfig, ServiceConfig
 from guard.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
@@ -124,7 +124,9 @@ def _from_document(read: source.Source, context: Reading) -> tuple[GuardConfig |
     return GuardConfig(
         inventory=paths["inventory"],
         store=document.store,
-        services=tuple(with_defaults(service, document.defaults) for service in document.services),
+        services=tuple(
+            with_defaults(service, document.defaults, document.maintenance) for service in document.services
+        ),
         playbook_path=paths["playbook_path"],
         retention=document.retention,
     ), []
@@ -211,9 +213,11 @@ def _missing_paths(paths: Mapping[str, tuple[Path, ...]]) -> Iterator[tuple[KeyP
             yield ("playbook_path",), f"there is no folder {path}"
 
 
-def with_defaults(service: ServiceConfig, defaults: Defaults) -> ServiceConfig:
+def with_defaults(
+    service: ServiceConfig, defaults: Defaults, maintenance: tuple[MaintenanceConfig, ...] = ()
+) -> ServiceConfig:
     checks = tuple(check.model_copy(update=effective(check, defaults)) for check in service.checks)
-    return service.model_copy(update={"checks": checks})
+    return service.model_copy(update={"checks": checks, "maintenance": (*maintenance, *service.maintenance)})
 
 
 def with_overrides(

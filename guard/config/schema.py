@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from guard.config import fields
 from guard.config.checks import Check, DockerCheck, HttpCheck, HttpExpect, PostgresCheck, settle
+from guard.config.maintenance import MaintenanceConfig
+from guard.decide.windows import Window
 from guard.errors import UsageError
 from guard.model import ComposeUnit, ContainerUnit, SwarmUnit, Unit
 
@@ -142,6 +144,10 @@ class ServiceConfig(_Frozen):
         tuple[fields.Name, ...],
         Field(description="Services this one needs: while one of them fails, this one is not rolled back."),
     ] = ()
+    maintenance: Annotated[
+        tuple[MaintenanceConfig, ...],
+        Field(description="Hours that come again, in which this service is not rolled back by itself."),
+    ] = ()
     rollback: Annotated[RollbackConfig, Field(description="How the service is rolled back.", validate_default=True)] = (
         RollbackConfig()
     )
@@ -157,6 +163,11 @@ class ServiceConfig(_Frozen):
         if self.compose is not None:
             return ComposeUnit(self.compose.project, self.compose.service)
         return SwarmUnit(self.swarm.service) if self.swarm is not None else ContainerUnit(self.container)
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """Its maintenance windows; once loaded, those for all services among them."""
+        return tuple(one.window for one in self.maintenance)
 
     @field_validator("rollback", mode="after")
     @classmethod
@@ -203,6 +214,7 @@ __all__ = [
     "GuardConfig",
     "HttpCheck",
     "HttpExpect",
+    "MaintenanceConfig",
     "PostgresCheck",
     "RetentionConfig",
     "RollbackConfig",

@@ -3,12 +3,15 @@
 - An unhealthy observation starts the time of health again; an unknown or degraded one does not.
 - FAILED is said only when a service crossed its threshold (``guard.decide.service.has_failed``), or when the deadline
   for getting healthy has passed and one target has at least a threshold's worth of failures in all.
-- A gate never ends HEALTHY while a target was not measured, was mostly unknown, or was unhealthy when last seen.
+- Targets that fail as they did before the release came (``excused``) neither end the gate nor start its time again:
+  the others are watched to the end. Then it has FAILED because of the excused ones, and no release is to blame.
+- A gate never ends HEALTHY while a target was not measured or mostly unknown in its time of health, or was unhealthy or
+  unknown when last seen. One that is unknown when last seen is waited for until the deadline.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -27,15 +30,17 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """What one target has shown during this gate."""
+    """What one target has shown: ``bad`` and ``measured`` during this gate, ``good`` and ``unknown`` in the present
+    time of health. That may be shorter than the target's interval, so having been measured before counts as well."""
 
     good: int = 0
     bad: int = 0
     unknown: int = 0
+    measured: bool = False
 
     @property
     def blind(self) -> bool:
-        return self.unknown > self.good + self.bad or self.good + self.bad == 0
+        return self.unknown > self.good or not self.measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +72,21 @@ def start(keys: Collection[TargetKey], now: float) -> Progress:
     return Progress(now, now, {key: Count() for key in keys})
 
 
-def note(progress: Progress, key: TargetKey, state: State, now: float) -> Progress:
+def note(progress: Progress, key: TargetKey, state: State, now: float, *, excused: bool = False) -> Progress:
     """Take one observation in."""
     count = progress.counts[key]
     match state:
+        case State.UNHEALTHY if excused:
+            counted = replace(count, bad=count.bad + 1, measured=True)
+        case State.UNHEALTHY:
+            afresh = {other: Count(bad=one.bad, measured=one.measured) for other, one in progress.counts.items()}
+            counted = Count(bad=count.bad + 1, measured=True)
+            return replace(progress, healthy_since=now, counts={**afresh, key: counted})
         case State.UNKNOWN:
             counted = replace(count, unknown=count.unknown + 1)
-        case State.UNHEALTHY:
-            counted = replace(count, bad=count.bad + 1)
         case _:
-            counted = replace(count, good=count.good + 1)
-    since = now if state is State.UNHEALTHY else progress.healthy_since
-    return replace(progress, healthy_since=since, counts={**progress.counts, key: counted})
+            counted = replace(count, good=count.good + 1, measured=True)
+    return replace(progress, counts={**progress.counts, key: counted})
 
 
 def verdict(
@@ -87,29 +95,48 @@ def verdict(
     failed_services: Collection[str],
     terms: Terms,
     now: float,
+    excused: Collection[TargetKey] = (),
 ) -> Decision | None:
-    """None: go on watching."""
+    """None: go on watching. ``failed_services``: those that failed without their excused targets."""
     if failed_services:
         failing = {key: status for key, status in statuses.items() if key.service in failed_services}
         return Decision(Verdict.FAILED, crossed_reason(failing), frozenset(failed_services))
-    in_a_row = [key for key, status in statuses.items() if status.failures > 0]
+    in_a_row = [key for key, status in statuses.items() if status.failures > 0 and key not in excused]
+    too_late = now - progress.started >= max(terms.within_s, terms.for_s)
     if now - progress.healthy_since >= terms.for_s and not in_a_row:
-        return _time_is_up(progress, terms)
+        unseen = [key for key, status in statuses.items() if status.state is State.UNKNOWN]
+        ended = _time_is_up(progress, terms, unseen)
+        still = {key: statuses[key] for key in excused if statuses[key].failures}
+        if ended.verdict is Verdict.HEALTHY and still:
+            if not all(status.crossed for status in still.values()):
+                return None  # in a short gate their row is not full again yet
+            return Decision(Verdict.FAILED, crossed_reason(still), frozenset(key.service for key in still))
+        if ended.verdict is Verdict.HEALTHY or not unseen or too_late or _blind(progress):
+            return ended
     if now - progress.started >= terms.within_s and progress.healthy_since - progress.started >= terms.within_s:
-        return _deadline(progress, terms, bool(in_a_row))
+        return _deadline(progress, terms, bool(in_a_row), excused)
     return None
 
 
-def _time_is_up(progress: Progress, terms: Terms) -> Decision:
-    blind = sorted(str(key) for key, count in progress.counts.items() if count.blind)
-    if blind:
-        named = ", ".join(blind[:5]) + (f" and {len(blind) - 5} more" if len(blind) > 5 else "")
-        return Decision(Verdict.INCONCLUSIVE, f"could not measure enough of {named}")
+def _blind(progress: Progress) -> list[TargetKey]:
+    return sorted(key for key, count in progress.counts.items() if count.blind)
+
+
+def _time_is_up(progress: Progress, terms: Terms, unseen: Collection[TargetKey]) -> Decision:
+    if blind := _blind(progress):
+        return Decision(Verdict.INCONCLUSIVE, f"could not measure enough of {_named(blind)}")
+    if unseen:
+        return Decision(Verdict.INCONCLUSIVE, f"could not measure {_named(sorted(unseen))} at the end")
     return Decision(Verdict.HEALTHY, f"healthy for {terms.for_s:g} s")
 
 
-def _deadline(progress: Progress, terms: Terms, row_open: bool) -> Decision | None:
-    enough = [key for key, count in progress.counts.items() if count.bad >= terms.failure_thresholds[key]]
+def _named(keys: Sequence[TargetKey]) -> str:
+    return ", ".join(str(key) for key in keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
+
+
+def _deadline(progress: Progress, terms: Terms, row_open: bool, excused: Collection[TargetKey]) -> Decision | None:
+    counts = {key: count for key, count in progress.counts.items() if key not in excused}
+    enough = [key for key, count in counts.items() if count.bad >= terms.failure_thresholds[key]]
     waited = f"not healthy for {terms.for_s:g} s, begun within {terms.within_s:g} s"
     if enough:
         worst = max(enough, key=lambda key: progress.counts[key].bad)

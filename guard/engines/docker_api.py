@@ -27,6 +27,7 @@ from guard.errors import EngineDown, EngineError, EngineUnreachable
 from guard.model import ComposeUnit, ContainerFacts, ContainerUnit, HostMeans, Image, LocalImage, SwarmUnit, Unit
 
 DEFAULT_TIMEOUT_S = 10.0
+IRREVERSIBLE_LABEL = "deployment-guard.irreversible"  # "true" on an image: no rollback from it by itself
 _BODY_LIMIT = 32 * 1024 * 1024
 _SECRET_NAME = re.compile(r"pass|pwd|secret|token|key|credential|dsn|auth", re.IGNORECASE)
 _SHORTEST_SECRET = 4
@@ -294,14 +295,14 @@ def _last_output(health: Facts) -> str:
 
 def _listed_image(facts: Facts) -> LocalImage:
     created = number(facts, "Created")
-    return _image(facts, datetime.fromtimestamp(created, UTC))
+    return _image(facts, datetime.fromtimestamp(created, UTC), inner(facts, "Labels"))
 
 
 def _inspected_image(facts: Facts) -> LocalImage:
-    return _image(facts, _timestamp(string(facts, "Created")))
+    return _image(facts, _timestamp(string(facts, "Created")), inner(inner(facts, "Config"), "Labels"))
 
 
-def _image(facts: Facts, created: datetime) -> LocalImage:
+def _image(facts: Facts, created: datetime, labels: Facts) -> LocalImage:
     # "<none>:<none>" is how older engines write that there is none.
     return LocalImage(
         image_id=_image_id(string(facts, "Id")),
@@ -309,6 +310,7 @@ def _image(facts: Facts, created: datetime) -> LocalImage:
         digests=tuple(digest for digest in strings(facts, "RepoDigests") if not digest.startswith(_NO_REGISTRY)),
         created=created,
         size_bytes=number(facts, "Size"),
+        irreversible=string(labels, IRREVERSIBLE_LABEL).lower() == "true",
     )
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from guard.decide.service import state_of
 from guard.decide.thresholds import TargetStatus
+from guard.decide.windows import Opening
 from guard.model import (
     Gate,
     Hold,
@@ -66,6 +67,7 @@ def release_document(release: Release | None) -> Document | None:
         "recorded_at": time_text(release.recorded_at),
         "healthy": release.healthy,
         "reason": release.reason,
+        "irreversible": release.irreversible,
         "hosts": {host: image_document(image) for host, image in sorted(release.hosts.items())},
     }
 
@@ -90,11 +92,15 @@ def status_document(
     hold: Hold | None,
     rollback: Rollback | None,
     release: Release | None,
+    maintenance: Opening | None = None,
+    next_maintenance: Opening | None = None,
 ) -> Document:
     return {
         **service_document(name, statuses),
         "critical": critical,
         "hold": hold_document(hold),
+        "maintenance": opening_document(maintenance),
+        "next_maintenance": opening_document(next_maintenance),
         "rollback": rollback_document(rollback) if rollback is not None else None,
         "release": release_document(release),
     }
@@ -109,6 +115,16 @@ def hold_document(hold: Hold | None) -> Document | None:
         "author": hold.author,
         "created_at": time_text(hold.created_at),
         "until": time_text(hold.until),
+    }
+
+
+def opening_document(opening: Opening | None) -> Document | None:
+    if opening is None:
+        return None
+    return {
+        "begins": time_text(opening.begins),
+        "until": time_text(opening.until),
+        "reason": opening.window.reason,
     }
 
 
@@ -142,6 +158,7 @@ def rollback_document(rollback: Rollback) -> Document:
         "verified": rollback.verified,
         "phase": rollback.phase.value,
         "gate": rollback.gate_id,
+        "answers": [{"rule": a.rule, "allows": a.allows, "sentence": a.sentence} for a in rollback.answers],
     }
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from guard.decide.outcome import RESUMED
 from guard.decide.service import state_of
 from guard.decide.thresholds import TargetStatus
+from guard.decide.windows import Opening
 from guard.model import (
     Gate,
     GateOutcome,
@@ -98,6 +99,8 @@ def status_text(
     hold: Hold | None,
     rollback: Rollback | None,
     release: Release | None,
+    maintenance: Opening | None = None,
+    next_maintenance: Opening | None = None,
 ) -> list[str]:
     lines = services_text({name: statuses})
     if release is not None:
@@ -105,6 +108,11 @@ def status_text(
         lines.append(f"  release   {images}: {release.state.value} since {clock_text(release.recorded_at)}")
     if hold is not None:
         lines.append(f"  HELD      until {clock_text(hold.until)} by {hold.author}: {hold.reason}")
+    if maintenance is not None:
+        lines.append(f"  MAINTENANCE until {clock_text(maintenance.until)}: {maintenance.window.reason}")
+    elif next_maintenance is not None:
+        times = f"{clock_text(next_maintenance.begins)} to {clock_text(next_maintenance.until)}"
+        lines.append(f"  maintenance next from {times}: {next_maintenance.window.reason}")
     if rollback is not None:
         lines.append(f"  rollback  {rollback.id} {rollback.outcome.value} at {clock_text(rollback.started_at)}")
     return lines
@@ -190,8 +198,11 @@ def next_steps(rollback: Rollback, logs_told: bool = False) -> list[str]:
     if rollback.outcome is RollbackOutcome.UNFINISHED:
         return [f"`guard resume {rollback.id}` finishes it; a running `guard watch` does so by itself"]
     service, steps = rollback.service, []
-    if rollback.outcome is RollbackOutcome.REFUSED and "; hold: " in rollback.reason:
+    said_no = {answer.rule for answer in rollback.answers if not answer.allows}
+    if rollback.outcome is RollbackOutcome.REFUSED and (said_no == {"hold"} or "; hold: " in rollback.reason):
         return [f"`guard unhold {service}` ends the hold; `guard rollback {service} --force` overrides it"]
+    if rollback.outcome is RollbackOutcome.REFUSED and "irreversible" in said_no:
+        return [f"`guard rollback {service} --force` goes back all the same, when the data allow it"]
     if rollback.outcome not in (RollbackOutcome.PARTIAL, RollbackOutcome.FAILED):
         return []
     of = {state: sorted(n for n, r in rollback.hosts.items() if r.state is state) for state in HostState}

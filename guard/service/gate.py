@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from guard.decide import gate as judge
-from guard.decide.service import state_of
+from guard.decide.blame import REACH, baseline, last_of_another
+from guard.decide.crossing import marked
+from guard.decide.service import has_failed, state_of
 from guard.errors import Interrupted
 from guard.model import (
     Gate,
@@ -31,8 +33,10 @@ from guard.service.events import Event, Kind
 from guard.service.group import roll_back_together
 from guard.service.leases import held
 from guard.service.look import look
+from guard.service.onsets import Onsets
 from guard.service.rollback import Order
 from guard.service.session import Bound, Session, new_id
+from guard.service.settings import settings_of
 from guard.service.stop import Stop
 
 TICK_S = 0.25
@@ -66,6 +70,7 @@ class GateRun:
             {bound.name: bound.config.quorum for bound in services},
         )
         self._recorder = Recorder(session.store, self._counters, session.log)
+        self._onsets = Onsets(self._targets)
         self._leases: Mapping[str, Lease] = {}
         self._arming = Arming(session, self._fence)
         self._terms = judge.Terms(
@@ -81,10 +86,12 @@ class GateRun:
         async with held(self._session, list(self._services)) as leases:
             now = self._session.clock.now()
             self._leases = leases
-            gate = Gate(new_id("gt", now), tuple(self._services), None, "", now, None)
+            settings = self._settings(list(self._services.values()))
+            gate = Gate(new_id("gt", now), tuple(self._services), None, "", now, None, settings=settings)
             self._recorder.source = gate.id
             await asyncio.to_thread(self._session.store.begin_gate, gate)
             releases = await self._candidates()
+            await self._learn_what_failed_before(releases)
             self._progress = judge.start(self._targets, self._session.clock.monotonic())
             try:
                 decision = await self._watch()
@@ -97,6 +104,21 @@ class GateRun:
     def _default_within(self) -> float:
         rows = [t.thresholds.failure * (t.interval_s + t.timeout_s) for t in self._targets.values()]
         return self._asked.for_s + max(rows, default=0.0)
+
+    def _settings(self, services: Sequence[Bound]) -> Mapping[str, object]:
+        terms = self._terms
+        return settings_of(services, self._targets.values(), for_s=terms.for_s, within_s=terms.within_s)
+
+    async def _learn_what_failed_before(self, candidates: Mapping[str, Release | None]) -> None:
+        """From what a running watch, or the snapshot before the deploy, observed while another release was there."""
+        store, now = self._session.store, self._session.clock.now()
+        for name, release in candidates.items():
+            past = await asyncio.to_thread(store.releases, name)
+            another = last_of_another(release.hosts, past) if release is not None else None
+            if another is not None:
+                seen = await asyncio.to_thread(store.observations, name, now - REACH)
+                known = baseline(seen, self._terms.failure_thresholds, now)
+                self._onsets.known_before({key: one for key, one in known.items() if one.at <= another})
 
     async def _candidates(self) -> dict[str, Release | None]:
         """Enter what runs now as candidates, and call out what was rejected before."""
@@ -117,6 +139,7 @@ class GateRun:
                 state=ReleaseState.CANDIDATE,
                 origin="gate",
                 healthy=None,
+                irreversible=marked(facts),
             )
         return found
 
@@ -149,7 +172,10 @@ class GateRun:
     def _take(self, observation: Observation) -> None:
         key = observation.target
         transition = self._counters.take(observation)
-        self._progress = judge.note(self._progress, key, observation.state, self._session.clock.monotonic())
+        now = self._session.clock.monotonic()
+        self._onsets.take(observation, self._counters.status(key), now)
+        excused = key in self._onsets.excused
+        self._progress = judge.note(self._progress, key, observation.state, now, excused=excused)
         log_observation(self._session.log, observation)
         self._recorder.add(observation)
         status = self._counters.status(key)
@@ -165,35 +191,52 @@ class GateRun:
 
         Services that roll back together are prepared together, once it is clear that all of them go.
         """
-        failing = self._counters.in_a_row(name)
-        if failing is None:
+        excused = self._onsets.excused
+        row = [key for key, status in self._counters.of(name).items() if status.failures and key not in excused]
+        if not row:
             self._arming.disarm(name)
-        elif not crossed and not self._counters.failed(name) and not self._asked.together:
-            also = [
-                n for n, b in self._services.items() if b.config.critical and self._counters.in_a_row(n) is not None
-            ]
-            self._arming.arm(self._services[name], self._order("armed at the first failed check", failing, len(also)))
+        elif not crossed and not self._failed(name) and not self._asked.together:
+            failing = frozenset(key.host for key in row if key.host)
+            self._arming.arm(self._services[name], self._order(name, "armed at the first failed check", failing))
+
+    def _failed(self, name: str) -> bool:
+        """Whether it has failed without what failed before."""
+        excused = self._onsets.excused
+        statuses = {
+            key: replace(status, crossed=status.crossed and key not in excused)
+            for key, status in self._counters.of(name).items()
+        }
+        return has_failed(statuses, self._services[name].config.quorum)
 
     async def _fence(self, name: str) -> int:
         return self._leases[name].fence
 
-    def _order(self, reason: str, failing: frozenset[str], critical_failing: int) -> Order:
+    def _order(self, name: str, reason: str, failing: frozenset[str]) -> Order:
+        critical = [n for n, bound in self._services.items() if bound.config.critical]
+        statuses = self._counters.of(name)
+        blind, watched = self._onsets.blind(name)
         return Order(
             trigger=Trigger.THRESHOLD,
             reason=reason,
             dry_run=self._asked.dry_run,
             failing=failing,
-            critical_services=sum(b.config.critical for b in self._services.values()),
-            critical_failing=critical_failing,
+            critical_services=len(critical),
+            failing_together=self._onsets.together(name, critical),
+            crossed=self._onsets.failing(statuses),
+            targets=len(statuses),
+            blind=blind,
+            watched=watched,
+            settings=self._settings([self._services[name]]),
         )
 
     def _judge(self) -> judge.Decision | None:
         return judge.verdict(
             self._progress,
             self._counters.all(),
-            self._counters.failed_services(),
+            [name for name in self._services if self._failed(name)],
             self._terms,
             self._session.clock.monotonic(),
+            self._onsets.excused,
         )
 
     async def _confirmed(self, decision: judge.Decision, take: Callable[[Observation], None]) -> judge.Decision | None:
@@ -266,10 +309,9 @@ class GateRun:
         return tuple([await self._arming.roll_back(b, o, leases[b.name], self._stop) for b, o in orders])
 
     async def _order_of(self, name: str, gate: Gate, decision: judge.Decision) -> Order:
-        critical = sum(self._services[n].config.critical for n in decision.services)
         depends_on = self._services[name].config.depends_on
         return replace(
-            self._order(decision.reason, self._counters.failing_hosts(name), critical),
+            self._order(name, decision.reason, self._counters.failing_hosts(name)),
             failed_dependencies=tuple([d for d in depends_on if await self._failed_elsewhere(d)]),
             gate_id=gate.id,
             blamed=name in decision.services,

@@ -56,20 +56,22 @@ async def record(
     origin: str,
     healthy: bool | None,
     reason: str = "",
+    irreversible: bool = False,
 ) -> Release | None:
     """Enter what runs, unless the newest entry says it already; then only its state moves on. None: nothing runs."""
     if not images:
         return None
     releases = await asyncio.to_thread(session.store.releases, service)
     same = newest_same(releases, images)
-    if same is not None and same.origin == origin and same.healthy == healthy and same.state is state:
+    told = (origin, healthy, state, irreversible)
+    if same is not None and (same.origin, same.healthy, same.state, same.irreversible) == told:
         return same
     if same is not None and origin != "snapshot":
         if state is not ReleaseState.CANDIDATE and same.state is not state:
             await asyncio.to_thread(session.store.set_release_state, same.id, state, reason)
         return same
     now = session.clock.now()
-    release = Release(new_id("rel", now), service, state, origin, now, dict(images), healthy, reason)
+    release = Release(new_id("rel", now), service, state, origin, now, dict(images), healthy, reason, irreversible)
     await asyncio.to_thread(session.store.add_release, release)
     return release
 

@@ -45,7 +45,8 @@ async def _look_at(session: Session, bound: Bound, host: Host, also: Sequence[st
             engine = session.engines.on(bound.engine_host(host))
             running = await engine.running(unit)
             images = await _images(engine, running)
-            images = await _with(engine, images, also)
+            here = [running.image.image_id] if running is not None and not bound.swarm else []
+            images = await _with(engine, images, [*here, *also])  # its tag may have moved; its labels count
             if bound.swarm and running is not None:
                 images = _known_to_swarm(images, reference.repository(running.image.image), also)
     except (EngineUnreachable, EngineDown) as error:  # nothing can be learnt or done there now, whatever the reason

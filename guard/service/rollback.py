@@ -9,14 +9,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 
+from guard.decide.blame import Failing
+from guard.decide.crossing import all_crossed
 from guard.decide.outcome import outcome_of, summary
 from guard.decide.plan import resolve_batches
 from guard.decide.policy import PolicyFacts, ask_all, vetoes
 from guard.decide.recover import narrowed
 from guard.decide.revert import hosts_to_change, is_due
-from guard.decide.target import Wish, bad_images, choose
+from guard.decide.service import needed
+from guard.decide.target import Wish, bad_images, choose, rejected_ids
+from guard.decide.windows import open_at
 from guard.errors import GuardError
 from guard.model import (
     HostFacts,
@@ -32,6 +37,7 @@ from guard.model import (
     RuleAnswer,
     Trigger,
 )
+from guard.service import past
 from guard.service.events import Event, Kind
 from guard.service.execute import execute, hooks_of
 from guard.service.leases import Ours
@@ -40,15 +46,17 @@ from guard.service.look import look
 from guard.service.ready import with_pullable
 from guard.service.revert import because, clean_up, take_back
 from guard.service.session import Bound, Session, new_id
+from guard.service.settings import settings_of
 from guard.service.stop import Stop
 from guard.service.verify import verify
-
-_TOUCHED = (RollbackOutcome.RESTORED, RollbackOutcome.PARTIAL, RollbackOutcome.FAILED)
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
     """Why and how a rollback is asked for. ``failing``: hosts with a failed target of their own.
+
+    ``crossed``: what failed, of so many ``targets``; ``earlier_seen``: when another release was last seen running.
+    ``failing_together``, ``blind``, ``watched``, ``held_by``: see ``PolicyFacts``. ``settings``: thresholds in force.
 
     ``together``: the services that are rolled back with it or not at all. ``blamed`` False: this one has not failed
     itself; ``stays``: and nothing was deployed to it since it was recorded as healthy, so there is nothing to undo.
@@ -62,7 +70,14 @@ class Order:
     failing: frozenset[str] = frozenset()
     failed_dependencies: tuple[str, ...] = ()
     critical_services: int = 1
-    critical_failing: int = 1
+    failing_together: frozenset[str] = frozenset()
+    crossed: tuple[Failing, ...] = ()
+    targets: int = 0
+    earlier_seen: datetime | None = None
+    blind: int = 0
+    watched: int = 0
+    held_by: str = ""
+    settings: Mapping[str, object] = field(default_factory=dict)
     gate_id: str | None = None
     together: tuple[str, ...] = ()
     blamed: bool = True
@@ -114,9 +129,9 @@ async def decide(session: Session, bound: Bound, order: Order, seen: Mapping[str
     """
     hooks_of(bound)
     releases = await asyncio.to_thread(session.store.releases, bound.name)
-    past = await asyncio.to_thread(session.store.rollbacks, bound.name)
-    last = _last_touching(past)
-    automatic = _last_touching(tuple(r for r in past if r.trigger is Trigger.THRESHOLD))
+    attempts = await asyncio.to_thread(session.store.rollbacks, bound.name)
+    last = past.last_touching(attempts)
+    automatic = past.last_touching(tuple(r for r in attempts if r.trigger is Trigger.THRESHOLD))
     facts = seen if seen is not None else await look(session, bound, releases, order.to)
     releases = on_record(bound, releases, facts)
     plans = _plans(bound, order, facts, releases, last)
@@ -124,6 +139,7 @@ async def decide(session: Session, bound: Bound, order: Order, seen: Mapping[str
         plans = await with_pullable(session, bound, facts, plans)
     plan = _plan(session, bound, order, plans)
     now = session.clock.now()
+    before = past.failed_before(order.crossed, plans, releases, order.earlier_seen)
     policy = PolicyFacts(
         service=bound.name,
         now=now,
@@ -132,12 +148,21 @@ async def decide(session: Session, bound: Bound, order: Order, seen: Mapping[str
         dry_run=order.dry_run,
         force=order.force,
         hold=await asyncio.to_thread(session.store.hold, bound.name, now),
+        maintenance=open_at(bound.config.windows, now),
         min_gap_s=bound.config.rollback.min_gap,
         last_automatic_at=automatic.ended_at if automatic else None,
-        last_restored=_aimed_at(last),
+        last_restored=past.aimed_at(last),
+        last_failed=past.failed_at(last),
+        rejected=rejected_ids(releases),
+        crosses=all_crossed(plans, facts, releases),
         failed_dependencies=order.failed_dependencies,
         critical_services=order.critical_services,
-        critical_failing=order.critical_failing,
+        failing_together=order.failing_together,
+        failed_before=tuple(f"{one.target} since {one.since:%Y-%m-%d %H:%M:%S} UTC: {one.then}" for one in before),
+        failed_anew=len(order.crossed) - len(before) >= needed(bound.config.quorum, order.targets),
+        watched=order.watched,
+        blind=order.blind,
+        held_by=order.held_by,
         plans=plans,
     )
     return Decided(plan, facts, ask_all(policy))
@@ -266,18 +291,6 @@ async def _left_unfinished(
     return stored
 
 
-def _last_touching(past: tuple[Rollback, ...]) -> Rollback | None:
-    """The newest ended rollback that changed a host, or tried to."""
-    return next((r for r in past if r.outcome in _TOUCHED and r.ended_at is not None), None)
-
-
-def _aimed_at(last: Rollback | None) -> dict[str, str]:
-    if last is None:
-        return {}
-    done = (HostState.RESTORED, HostState.UNCHANGED)
-    return {host: r.to.image_id for host, r in last.hosts.items() if r.state in done and r.to is not None}
-
-
 def _plans(
     bound: Bound,
     order: Order,
@@ -292,7 +305,7 @@ def _plans(
         force=order.force,
         fallback=config.fallback,
         bad=bad_images(list(facts.values()), order.failing, releases),
-        restored=_aimed_at(last) if order.trigger is Trigger.MANUAL else None,
+        restored=past.aimed_at(last) if order.trigger is Trigger.MANUAL else None,
     )
     plans = {}
     for name, seen in facts.items():
@@ -356,6 +369,7 @@ def new_record(session: Session, bound: Bound, order: Order, decided: Decided, l
         fence=lease.fence,
         gate_id=order.gate_id,
         answers=decided.answers,
+        settings=order.settings or settings_of([bound], session.build_targets(bound, session.engines)),
     )
 
 

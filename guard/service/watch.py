@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 
+from guard.decide.crossing import marked
+from guard.decide.policy import vetoes
 from guard.decide.service import crossed_reason
 from guard.decide.thresholds import TargetStatus, Transition
 from guard.errors import GuardError, LeaseHeld
 from guard.model import (
+    HostFacts,
     HostState,
     Image,
+    Lease,
     Observation,
     Release,
     ReleaseState,
@@ -30,9 +35,11 @@ from guard.service.housekeeping import tidy
 from guard.service.leases import held
 from guard.service.leftovers import sweep
 from guard.service.look import look
+from guard.service.onsets import Onsets
 from guard.service.resume import finish, resumable
-from guard.service.rollback import Order, decide
+from guard.service.rollback import Order, decide, new_record, refuse
 from guard.service.session import Bound, Session
+from guard.service.settings import settings_of
 from guard.service.stop import Stop
 
 RELEASE_LOOK_S = 30.0  # how often the running image of each host is looked at
@@ -58,6 +65,9 @@ class Watch:
             {bound.name: bound.config.quorum for bound in services},
         )
         self._recorder = Recorder(session.store, self._counters, session.log, WATCH)
+        self._onsets = Onsets(self._targets)
+        self._seen_at: dict[str, datetime] = {}  # when the release in _running was last seen to run
+        self._earlier_seen: dict[str, datetime] = {}  # when the one before it was
         self._arming = Arming(session, self._fence)
         self._acting: dict[str, asyncio.Task[None]] = {}
         self._healthy_since: dict[str, float] = {}
@@ -138,6 +148,7 @@ class Watch:
         key = observation.target
         bound = self._services[key.service]
         transition = self._counters.take(observation)
+        self._onsets.take(observation, self._counters.status(key), self._session.clock.monotonic())
         log_observation(self._session.log, observation)
         self._recorder.add(observation)
         self._note_health(key.service)
@@ -172,14 +183,23 @@ class Watch:
         return await asyncio.to_thread(self._session.store.next_fence, name)
 
     def _order(self, bound: Bound, reason: str, failing: frozenset[str]) -> Order:
+        critical = [name for name, service in self._services.items() if service.config.critical]
+        statuses = self._counters.of(bound.name)
+        blind, watched = self._onsets.blind(bound.name)
         return Order(
             trigger=Trigger.THRESHOLD,
             reason=reason,
             dry_run=self._dry_run,
             failing=failing,
             failed_dependencies=tuple(d for d in bound.config.depends_on if self._failed(d)),
-            critical_services=sum(b.config.critical for b in self._services.values()),
-            critical_failing=sum(b.config.critical and self._failing(name) for name, b in self._services.items()),
+            critical_services=len(critical),
+            failing_together=self._onsets.together(bound.name, critical),
+            crossed=self._onsets.failing(statuses),
+            targets=len(statuses),
+            earlier_seen=self._earlier_seen.get(bound.name),
+            blind=blind,
+            watched=watched,
+            settings=settings_of([bound], self._targets.values()),
         )
 
     def _note_health(self, service: str) -> None:
@@ -203,11 +223,10 @@ class Watch:
         if not bound.config.critical:
             if "critical" in self._said_no.get(bound.name, ()):
                 return
-            self._said_no[bound.name] = frozenset({"critical"})
-            text = f"{bound.name} has failed, and is not critical: logged, not rolled back"
-            self._session.log.error("threshold reached, not critical", service=bound.name)
-            self._say(Kind.NOT_CRITICAL, bound, text)
-            return
+            if bound.name not in self._said_no:
+                self._session.log.error("threshold reached, not critical", service=bound.name)
+                text = f"{bound.name} has failed, and is not critical: logged, not rolled back"
+                self._say(Kind.NOT_CRITICAL, bound, text)
         task = asyncio.create_task(self._act(bound))
         self._acting[bound.name] = task
         task.add_done_callback(lambda _: self._acting.pop(bound.name, None))
@@ -215,24 +234,41 @@ class Watch:
     async def _act(self, bound: Bound) -> None:
         statuses = self._counters.of(bound.name)
         order = self._order(bound, crossed_reason(statuses), self._counters.failing_hosts(bound.name))
+        rollback: Rollback | None
         try:
             if bound.name in self._said_no and await self._same_answer(bound, order):
                 return
             async with held(self._session, [bound.name]) as leases:
                 rollback = await self._arming.roll_back(bound, order, leases[bound.name], self._stop)
+        except LeaseHeld as error:
+            rollback = await self._locked(bound, replace(order, held_by=error.message))
         except GuardError as error:
             if self._said_no.get(bound.name) != frozenset({type(error).__name__}):
                 self._session.log.error("rollback not possible now", service=bound.name, error=str(error))
                 self._say(Kind.HELD, bound, error.message)
             self._said_no[bound.name] = frozenset({type(error).__name__})
             return
+        if rollback is None:  # on record already
+            return
         if rollback.outcome in (RollbackOutcome.REFUSED, RollbackOutcome.DRY_RUN):
-            self._said_no[bound.name] = (await decide(self._session, bound, order)).refusing
+            self._said_no[bound.name] = frozenset(answer.rule for answer in vetoes(rollback.answers))
             return
         self._said_no.pop(bound.name, None)
         self._counters.reset(bound.name)
+        self._onsets.forget(bound.name)
         self._healthy_since.pop(bound.name, None)
         await tidy(self._session)
+
+    async def _locked(self, bound: Bound, order: Order) -> Rollback | None:
+        """Another guard is at it: put on record once, with every rule's answer. Nothing is touched, so no lease is
+        needed."""
+        decided = await decide(self._session, bound, order)
+        if decided.refusing == self._said_no.get(bound.name):
+            return None
+        self._say(Kind.HELD, bound, order.held_by)
+        record = new_record(self._session, bound, order, decided, Lease(bound.name, self._session.holder, 0, 0.0))
+        said = "; ".join(f"{answer.rule}: {answer.sentence}" for answer in vetoes(decided.answers))
+        return await refuse(self._session, record, decided.plan, RollbackOutcome.REFUSED, said)
 
     async def _same_answer(self, bound: Bound, order: Order) -> bool:
         return (await decide(self._session, bound, order)).refusing == self._said_no[bound.name]
@@ -240,33 +276,41 @@ class Watch:
     def _failed(self, service: str) -> bool:
         return service in self._services and self._counters.failed(service)
 
-    def _failing(self, service: str) -> bool:
-        """In a row of failures, threshold reached or not: what a common cause looks like from here."""
-        return self._counters.in_a_row(service) is not None
-
     async def _look_at_releases(self, bound: Bound) -> None:
         """Record a release whenever the running image changes; call it good after ``good_after`` of health."""
         if bound.name in self._acting:
             return
+        looked = self._session.clock.now()
         facts = await look(self._session, bound)
         images = ledger.running_images(facts)
         if len(images) < len(facts):
             return  # a part of the truth is no release
         known = self._running.get(bound.name)
         if known is None or _ids(known.hosts) != _ids(images):
-            await self._new_release(bound, images, first=known is None)
+            await self._new_release(bound, facts, images, first=known is None)
             return
+        self._seen_at[bound.name] = looked
         since = self._healthy_since.get(bound.name)
         long_enough = since is not None and self._session.clock.monotonic() - since >= bound.config.rollback.good_after
         if long_enough and known.state is ReleaseState.CANDIDATE:
             await self._good(bound, known)
 
-    async def _new_release(self, bound: Bound, images: Mapping[str, Image], *, first: bool) -> None:
+    async def _new_release(
+        self, bound: Bound, facts: Mapping[str, HostFacts], images: Mapping[str, Image], *, first: bool
+    ) -> None:
         release = await ledger.record(
-            self._session, bound.name, images, state=ReleaseState.CANDIDATE, origin="watch", healthy=None
+            self._session,
+            bound.name,
+            images,
+            state=ReleaseState.CANDIDATE,
+            origin="watch",
+            healthy=None,
+            irreversible=marked(facts),
         )
         if release is None:
             return
+        if (seen := self._seen_at.get(bound.name)) is not None:
+            self._earlier_seen[bound.name] = seen
         self._running[bound.name] = release
         names = ", ".join(sorted({image.image for image in images.values()}))
         if not first:

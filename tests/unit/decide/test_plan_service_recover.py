@@ -1,10 +1,8 @@
-"""Batches, quorum, outcome and the rules."""
+"""Batches, quorum, outcome, and what is left after a crash."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -12,13 +10,11 @@ from hypothesis import strategies as st
 
 from guard.decide.outcome import outcome_of
 from guard.decide.plan import resolve_batches
-from guard.decide.policy import RULES, PolicyFacts, ask_all, vetoes
 from guard.decide.recover import credited, left_to_do, observed
 from guard.decide.service import failing_hosts, has_failed, state_of
 from guard.decide.thresholds import TargetStatus
 from guard.model import (
     ContainerFacts,
-    Hold,
     HostFacts,
     HostPlan,
     HostResult,
@@ -29,14 +25,10 @@ from guard.model import (
     RollbackOutcome,
     State,
     TargetKey,
-    Trigger,
 )
 
-NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 OLD, NEW, OTHER = (Image(f"web:1.{n}.0", f"sha256:{n:064x}") for n in (0, 1, 2))
 PLAN = HostPlan("web1", "web", NEW, OLD, "release")
-STAYS = HostPlan("web2", "web", OLD, OLD, "not the bad release")  # in the middle of a rolling deploy
-FACTS = PolicyFacts("web", NOW, Trigger.THRESHOLD, plans={"web1": PLAN})
 
 
 @pytest.mark.parametrize(
@@ -94,61 +86,6 @@ def test_the_worst_target_is_the_state_of_a_service_and_nothing_measured_is_unkn
     assert state_of([State.HEALTHY, State.UNKNOWN, State.UNHEALTHY]) is State.UNHEALTHY
     assert state_of([State.HEALTHY, State.UNKNOWN, State.DEGRADED]) is State.UNKNOWN
     assert state_of([]) is State.UNKNOWN
-
-
-def said_no(facts: PolicyFacts) -> list[str]:
-    return [answer.rule for answer in vetoes(ask_all(facts))]
-
-
-HOLD = Hold("web", "migration", "ann", NOW, NOW + timedelta(hours=2))
-
-
-@pytest.mark.parametrize(
-    ("change", "rules"),
-    [
-        ({}, []),
-        ({"critical": False}, ["critical"]),
-        ({"hold": HOLD}, ["hold"]),
-        ({"hold": HOLD, "force": True}, []),
-        ({"dry_run": True}, ["dry_run"]),
-        ({"plans": {"web1": replace(PLAN, to=None, problem="nothing there")}}, ["target_known"]),
-        ({"plans": {}}, ["target_known"]),
-        ({"last_automatic_at": NOW - timedelta(seconds=599)}, ["min_gap"]),
-        ({"last_automatic_at": NOW + timedelta(hours=1)}, []),  # the clock was set back
-        ({"last_automatic_at": NOW - timedelta(seconds=600)}, []),
-        ({"last_restored": {"web1": NEW.image_id}}, ["loop"]),
-        ({"last_restored": {"web1": OLD.image_id}}, []),
-        ({"last_restored": {"web2": OLD.image_id}, "plans": {"web1": PLAN, "web2": STAYS}}, []),
-        ({"failed_dependencies": ("warehouse",)}, ["dependency"]),
-        ({"critical_services": 4, "critical_failing": 3}, ["mass_failure"]),
-        ({"critical_services": 2, "critical_failing": 2}, []),
-        ({"critical": False, "dry_run": True, "hold": HOLD}, ["critical", "hold", "dry_run"]),
-    ],
-)
-def test_each_rule_says_no_for_its_own_reason(change: dict[str, object], rules: list[str]) -> None:
-    assert said_no(replace(FACTS, **change)) == rules  # type: ignore[arg-type]
-
-
-def test_an_operator_is_stopped_only_by_a_hold_a_dry_run_or_a_missing_target() -> None:
-    everything = replace(
-        FACTS,
-        trigger=Trigger.MANUAL,
-        critical=False,
-        hold=HOLD,
-        dry_run=True,
-        plans={},
-        last_automatic_at=NOW,
-        failed_dependencies=("warehouse",),
-        critical_services=4,
-        critical_failing=4,
-    )
-    assert said_no(everything) == ["hold", "target_known", "dry_run"]
-
-
-def test_every_rule_is_asked_and_answers_in_a_sentence_also_after_a_veto() -> None:
-    answers = ask_all(replace(FACTS, critical=False))
-    assert [answer.rule for answer in answers] == list(RULES)
-    assert all(answer.sentence for answer in answers)
 
 
 def result(state: HostState) -> HostResult:

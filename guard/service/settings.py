@@ -1,0 +1,37 @@
+"""The thresholds and times in force when something was decided, as plain JSON for the record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from guard.schedule import ScheduledTarget
+from guard.service.session import Bound
+
+Settings = dict[str, object]
+
+
+def settings_of(
+    services: Sequence[Bound],
+    targets: Iterable[ScheduledTarget],
+    *,
+    for_s: float | None = None,
+    within_s: float | None = None,
+) -> Settings:
+    """Of these services alone. ``for_s`` and ``within_s``: a gate's times."""
+    names = {bound.name for bound in services}
+    return {
+        "for_s": for_s,
+        "within_s": within_s,
+        "quorum": {bound.name: bound.config.quorum for bound in services},
+        "targets": {
+            str(target.key): {
+                "failure": target.thresholds.failure,
+                "warning": target.thresholds.warning,
+                "success": target.thresholds.success,
+                "interval_s": target.interval_s,
+                "timeout_s": target.timeout_s,
+            }
+            for target in targets
+            if target.key.service in names
+        },
+    }
