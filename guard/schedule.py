@@ -2,6 +2,9 @@
 
 A target is due at ``start + n * interval``. A measurement that takes longer than the interval makes it miss those
 slots; they are skipped, never piled up, and a target never overlaps with itself within one schedule.
+
+While a first failure is being confirmed a target is due at ``that start + n * confirm interval`` instead; afterwards it
+goes back to its own slots, so that targets which failed together do not stay together.
 """
 
 from __future__ import annotations
@@ -21,30 +24,69 @@ GRACE_S = 0.25  # a probe keeps its own deadline; this much later it is ended fr
 STALLED_S = 1.0  # a deadline that was noticed this late says that guard itself stood still
 AT_ONCE = 256  # measurements of one round under way together, so that a round fits into a process's descriptors
 _SPREAD_PER_TARGET_S = 0.02
+_SAME_SLOT = 1e-6  # of a step: what sums of floats may be apart and still be one moment
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduledTarget:
-    """What to measure, how often (seconds between starts) and for how long at most (seconds)."""
+    """What to measure, how often (seconds between starts) and for how long at most (seconds).
+
+    ``initial_delay_s``: nothing is measured before that long after a schedule's begin. ``confirm_s``: the interval
+    while a failure is being confirmed; None is the ordinary one. ``degraded_as``: what a degraded answer counts as.
+    """
 
     key: TargetKey
     probe: Probe
     interval_s: float
     timeout_s: float
     thresholds: Thresholds = field(default_factory=Thresholds)
+    initial_delay_s: float = 0.0
+    confirm_s: float | None = None
+    degraded_as: State = State.DEGRADED
 
 
 Lag = Callable[[TargetKey, float], None]
 
 
-class Schedule:
-    """``run`` measures until told to stop. ``on_lag`` hears how late (seconds) each measurement began."""
+class Due:
+    """When one target is measured. Pure: times are arguments, in seconds on any clock that never jumps."""
 
-    def __init__(self, targets: Sequence[ScheduledTarget], clock: Clock, *, on_lag: Lag | None = None) -> None:
+    __slots__ = ("_base", "_interval_s", "_slots", "at")
+
+    def __init__(self, first: float, interval_s: float) -> None:
+        self._slots = self._base = first  # where the target's own slots begin; where those begin that count now
+        self._interval_s = interval_s
+        self.at = first
+
+    def ended(self, now: float, confirm_s: float | None) -> None:
+        """A measurement ended: the next start is the first slot in the future. ``confirm_s``: at this pace."""
+        if confirm_s is None:
+            self._base, step = self._slots, self._interval_s
+        else:
+            self._base, step = self.at, confirm_s
+        passed = max(self.at, now) - self._base
+        self.at = self._base + (math.floor(passed / step + _SAME_SLOT) + 1) * step
+
+
+class Schedule:
+    """``run`` measures until told to stop. ``on_lag`` hears how late (seconds) each measurement began.
+
+    ``confirming`` is asked after each observation was taken: whether its target has a failure to be confirmed.
+    """
+
+    def __init__(
+        self,
+        targets: Sequence[ScheduledTarget],
+        clock: Clock,
+        *,
+        on_lag: Lag | None = None,
+        confirming: Callable[[TargetKey], bool] | None = None,
+    ) -> None:
         self._targets = tuple(targets)
         self._clock = clock
         self._on_lag = on_lag
+        self._confirming = confirming
 
     async def run(
         self, on_observation: Callable[[Observation], None], stop: asyncio.Event, *, immediately: bool = False
@@ -57,7 +99,7 @@ class Schedule:
         begin = self._clock.monotonic()
         phases = [0.0] * len(self._targets) if immediately else self._phases()
         loops = [
-            asyncio.create_task(self._repeat(target, begin + phase, on_observation))
+            asyncio.create_task(self._repeat(target, begin + target.initial_delay_s + phase, on_observation))
             for target, phase in zip(self._targets, phases, strict=True)
         ]
         stopped = asyncio.create_task(stop.wait())
@@ -82,15 +124,18 @@ class Schedule:
     async def _repeat(
         self, target: ScheduledTarget, first: float, on_observation: Callable[[Observation], None]
     ) -> None:
-        slot = 0
+        due = Due(first, target.interval_s)
         watched = _Watched(target, self._clock)
         while True:
-            due = first + slot * target.interval_s
-            await asyncio.sleep(max(0.0, due - self._clock.monotonic()))
+            await asyncio.sleep(max(0.0, due.at - self._clock.monotonic()))
             if self._on_lag is not None:
-                self._on_lag(target.key, self._clock.monotonic() - due)
+                self._on_lag(target.key, self._clock.monotonic() - due.at)
             on_observation(await watched.observe())
-            slot = max(slot, math.floor((self._clock.monotonic() - first) / target.interval_s)) + 1
+            due.ended(self._clock.monotonic(), self._pace(target))
+
+    def _pace(self, target: ScheduledTarget) -> float | None:
+        hasty = target.confirm_s is not None and self._confirming is not None and self._confirming(target.key)
+        return target.confirm_s if hasty else None
 
 
 async def one_round(
@@ -118,7 +163,7 @@ class _Watched:
         measured = await self._measure()
         return Observation(
             target=self._target.key,
-            state=measured.state,
+            state=self._target.degraded_as if measured.state is State.DEGRADED else measured.state,
             latency_s=measured.latency_s,
             reason=measured.reason,
             at=self._clock.now(),

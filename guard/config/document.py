@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from guard.config.checks import DockerCheck, HttpCheck, HttpExpect, PostgresCheck
+from guard.config.checks.base import FlappingConfig
 from guard.config.schema import (
     ComposeTarget,
     Defaults,
@@ -69,6 +70,7 @@ class Document(BaseModel):
 _CHECK_MODELS: dict[str, type[BaseModel]] = {"http": HttpCheck, "postgres": PostgresCheck, "docker": DockerCheck}
 _SECTIONS: dict[str, type[BaseModel]] = {
     "defaults": Defaults,
+    "flapping": FlappingConfig,
     "services": ServiceConfig,
     "retention": RetentionConfig,
     "rollback": RollbackConfig,

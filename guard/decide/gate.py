@@ -40,7 +40,10 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """``healthy_since`` is when the present time of health began; the gate's start counts as one."""
+    """``healthy_since`` is when the present time of health began; the gate's start counts as one.
+
+    ``started`` may be ahead: as long as checks have an initial delay, no time counts.
+    """
 
     started: float
     healthy_since: float
@@ -77,7 +80,7 @@ def note(progress: Progress, key: TargetKey, state: State, now: float) -> Progre
             counted = replace(count, bad=count.bad + 1)
         case _:
             counted = replace(count, good=count.good + 1)
-    since = now if state is State.UNHEALTHY else progress.healthy_since
+    since = max(now, progress.started) if state is State.UNHEALTHY else progress.healthy_since
     return replace(progress, healthy_since=since, counts={**progress.counts, key: counted})
 
 
@@ -91,7 +94,7 @@ def verdict(
     """None: go on watching."""
     if failed_services:
         failing = {key: status for key, status in statuses.items() if key.service in failed_services}
-        return Decision(Verdict.FAILED, crossed_reason(failing), frozenset(failed_services))
+        return Decision(Verdict.FAILED, crossed_reason(failing, terms.failure_thresholds), frozenset(failed_services))
     in_a_row = [key for key, status in statuses.items() if status.failures > 0]
     if now - progress.healthy_since >= terms.for_s and not in_a_row:
         return _time_is_up(progress, terms)

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
-from guard.decide.service import crossed_reason
 from guard.decide.thresholds import TargetStatus, Transition
 from guard.errors import GuardError, LeaseHeld
 from guard.model import (
@@ -75,7 +74,7 @@ class Watch:
         async with held(self._session, watching):
             await self._take_up()
             ended = asyncio.Event()
-            schedule = Schedule(list(self._targets.values()), self._session.clock)
+            schedule = Schedule(list(self._targets.values()), self._session.clock, confirming=self._counters.confirming)
             tasks = [
                 asyncio.create_task(schedule.run(self._take, ended)),
                 asyncio.create_task(self._recorder.run(ended)),
@@ -213,8 +212,7 @@ class Watch:
         task.add_done_callback(lambda _: self._acting.pop(bound.name, None))
 
     async def _act(self, bound: Bound) -> None:
-        statuses = self._counters.of(bound.name)
-        order = self._order(bound, crossed_reason(statuses), self._counters.failing_hosts(bound.name))
+        order = self._order(bound, self._counters.reason(bound.name), self._counters.failing_hosts(bound.name))
         try:
             if bound.name in self._said_no and await self._same_answer(bound, order):
                 return

@@ -23,7 +23,18 @@ __all__ = [
 
 Check = Annotated[HttpCheck | PostgresCheck | DockerCheck, Field(discriminator="type")]
 CHECK_TYPES = ("http", "postgres", "docker")
-THRESHOLD_KEYS = ("interval", "timeout", "failure_threshold", "warning_threshold", "success_threshold")
+THRESHOLD_KEYS = (
+    "interval",
+    "timeout",
+    "failure_threshold",
+    "warning_threshold",
+    "success_threshold",
+    "initial_delay",
+    "confirm_interval",
+    "flapping",
+    "degraded_as",
+)
+"""What `defaults` may say for all checks."""
 
 
 def settle(checks: tuple[Check, ...], *, on_hosts: bool) -> tuple[Check, ...]:
