@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
 from guard.decide.thresholds import TargetStatus, Transition
+from guard.decide.watch import Step, next_step
 from guard.errors import GuardError, LeaseHeld
 from guard.model import (
     HostState,
@@ -35,7 +36,6 @@ from guard.service.session import Bound, Session
 from guard.service.stop import Stop
 
 RELEASE_LOOK_S = 30.0  # how often the running image of each host is looked at
-ASK_AGAIN_S = 5.0  # how often a service that stays failed is asked about again
 TIDY_EVERY_S = 3600.0
 STALE_AFTER = 5.0  # intervals after which an earlier watch's counters are not taken up
 RESUME_EVERY_S = 30.0  # how often unfinished rollbacks and returned hosts are tried again
@@ -193,15 +193,19 @@ class Watch:
         A service that stays failed because a rule said no is asked about again, at most once per ``ASK_AGAIN_S``: the
         hold may have ended. It is told and recorded again only when other rules say no than before.
         """
-        if not self._counters.failed(bound.name) or bound.name in self._acting or self._stop.is_set():
-            return
         now = self._session.clock.monotonic()
-        if now - self._asked_at.get(bound.name, -ASK_AGAIN_S) < ASK_AGAIN_S:
+        step = next_step(
+            now,
+            failed=self._counters.failed(bound.name),
+            acting=bound.name in self._acting or self._stop.is_set(),
+            critical=bound.config.critical,
+            asked_at=self._asked_at.get(bound.name),
+            refusing=self._said_no.get(bound.name, ()),
+        )
+        if step is Step.WAIT:
             return
         self._asked_at[bound.name] = now
-        if not bound.config.critical:
-            if "critical" in self._said_no.get(bound.name, ()):
-                return
+        if step is Step.TELL:
             self._said_no[bound.name] = frozenset({"critical"})
             text = f"{bound.name} has failed, and is not critical: logged, not rolled back"
             self._session.log.error("threshold reached, not critical", service=bound.name)
