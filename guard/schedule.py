@@ -10,11 +10,14 @@ goes back to its own slots, so that targets which failed together do not stay to
 from __future__ import annotations
 
 import asyncio
+import heapq
 import math
 import random
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
 
 from guard.decide.thresholds import Thresholds
 from guard.model import Measurement, Observation, State, TargetKey
@@ -24,6 +27,7 @@ GRACE_S = 0.25  # a probe keeps its own deadline; this much later it is ended fr
 STALLED_S = 1.0  # a deadline that was noticed this late says that guard itself stood still
 AT_ONCE = 256  # measurements of one round under way together, so that a round fits into a process's descriptors
 _SPREAD_PER_TARGET_S = 0.02
+_SAME_MOMENT_S = 1e-6
 _SAME_SLOT = 1e-6  # of a step: what sums of floats may be apart and still be one moment
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -98,19 +102,24 @@ class Schedule:
         """
         begin = self._clock.monotonic()
         phases = [0.0] * len(self._targets) if immediately else self._phases()
-        loops = [
-            asyncio.create_task(self._repeat(target, begin + target.initial_delay_s + phase, on_observation))
+        places = [
+            _Place(
+                target, Due(begin + target.initial_delay_s + phase, target.interval_s), _Watched(target, self._clock)
+            )
             for target, phase in zip(self._targets, phases, strict=True)
         ]
+        under_way = _UnderWay(places, self._clock, lambda place: self._measure(place, on_observation))
         stopped = asyncio.create_task(stop.wait())
+        ends: list[asyncio.Future[Any]] = [stopped, under_way.failed]
         try:
-            done, _ = await asyncio.wait([stopped, *loops], return_when=asyncio.FIRST_COMPLETED)
+            under_way.start_due()
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (stopped, *loops):
-                task.cancel()
-            await asyncio.gather(stopped, *loops, return_exceptions=True)
-        for task in done - {stopped}:
-            await task  # a loop only ends by an error
+            stopped.cancel()
+            await asyncio.gather(stopped, return_exceptions=True)
+            await under_way.close()
+        if under_way.failed.done():
+            under_way.failed.result()
 
     def _phases(self) -> list[float]:
         """Evenly spread however many there are (multiples of the golden ratio), from an offset of this run's own."""
@@ -121,21 +130,83 @@ class Schedule:
             for index, target in enumerate(self._targets)
         ]
 
-    async def _repeat(
-        self, target: ScheduledTarget, first: float, on_observation: Callable[[Observation], None]
-    ) -> None:
-        due = Due(first, target.interval_s)
-        watched = _Watched(target, self._clock)
-        while True:
-            await asyncio.sleep(max(0.0, due.at - self._clock.monotonic()))
-            if self._on_lag is not None:
-                self._on_lag(target.key, self._clock.monotonic() - due.at)
-            on_observation(await watched.observe())
-            due.ended(self._clock.monotonic(), self._pace(target))
+    async def _measure(self, place: _Place, on_observation: Callable[[Observation], None]) -> None:
+        if self._on_lag is not None:
+            self._on_lag(place.target.key, self._clock.monotonic() - place.due.at)
+        on_observation(await place.watched.observe())
+        place.due.ended(self._clock.monotonic(), self._pace(place.target))
 
     def _pace(self, target: ScheduledTarget) -> float | None:
         hasty = target.confirm_s is not None and self._confirming is not None and self._confirming(target.key)
         return target.confirm_s if hasty else None
+
+
+class _Place(NamedTuple):
+    """What is kept of a target between its measurements; a task it has only while it is measured."""
+
+    target: ScheduledTarget
+    due: Due
+    watched: _Watched
+
+
+class _UnderWay:
+    """One timer for the next start of all, and a task for each measurement under way."""
+
+    def __init__(
+        self, places: Sequence[_Place], clock: Clock, measure: Callable[[_Place], Coroutine[None, None, None]]
+    ) -> None:
+        self._places = places
+        self._clock = clock
+        self._measure = measure
+        self._loop = asyncio.get_running_loop()
+        self._waiting = [(place.due.at, number) for number, place in enumerate(places)]
+        heapq.heapify(self._waiting)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+        self.failed: asyncio.Future[None] = self._loop.create_future()
+        """Never done but by the error that a measurement's task ended with."""
+
+    def start_due(self) -> None:
+        now = self._clock.monotonic()
+        while self._waiting and self._waiting[0][0] <= now + _SAME_MOMENT_S:
+            number = heapq.heappop(self._waiting)[1]
+            task = self._loop.create_task(self._measure(self._places[number]))
+            self._tasks.add(task)
+            task.add_done_callback(partial(self._ended, number))
+        self._wait()
+
+    def _ended(self, number: int, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if self._closed or task.cancelled():
+            return
+        error = task.exception()
+        if error is not None:
+            if not self.failed.done():
+                self.failed.set_exception(error)
+            return
+        at = self._places[number].due.at
+        heapq.heappush(self._waiting, (at, number))
+        if self._waiting[0] == (at, number):
+            self._wait()
+
+    def _wait(self) -> None:
+        """Wake up for the earliest that waits now."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+        if self._waiting:
+            after = max(0.0, self._waiting[0][0] - self._clock.monotonic())
+            self._timer = self._loop.call_later(after, self.start_due)
+
+    async def close(self) -> None:
+        """Nothing is started any more, and what is under way is given up."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 async def one_round(
@@ -153,6 +224,8 @@ async def one_round(
 
 class _Watched:
     """A target whose probe is not trusted: it may raise, overrun, or not even end when it is cancelled."""
+
+    __slots__ = ("_abandoned", "_clock", "_target")
 
     def __init__(self, target: ScheduledTarget, clock: Clock) -> None:
         self._target = target
