@@ -1,4 +1,4 @@
-"""``python -m bench [restore | forks | checks]``: every figure in one run, or one subject with options of its own.
+"""``python -m bench [restore | forks | checks | core]``: every figure in one run, or one subject with options of its own.
 
 Everything takes less than ten minutes on an idle machine with two cores; ``restore`` on 1 to 100 hosts 25, ``forks`` 15.
 """
@@ -11,7 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable
 
-from bench import checks, forks, idle, restore, schedule
+from bench import checks, core, forks, idle, restore, schedule
 from bench.figures import Table, machine
 
 RESTORE_S = 270.0  # no further round is begun after this long
@@ -19,7 +19,7 @@ RESTORE_S = 270.0  # no further round is begun after this long
 
 def main() -> int:
     """Exit code 1 only when something could not be measured at all."""
-    alone = {"restore": restore.main, "forks": forks.main, "checks": checks.main}
+    alone = {"restore": restore.main, "forks": forks.main, "checks": checks.main, "core": core.main}
     if sys.argv[1:2] and sys.argv[1] in alone:
         return alone[sys.argv[1]](sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
@@ -29,6 +29,7 @@ def main() -> int:
     began = time.monotonic()
     print(f"Measured on: {machine()}", flush=True)
     parts: list[Callable[[], Iterable[Table]]] = [
+        lambda: [core.measure(cycles=500_000)],
         lambda: [schedule.measure(targets=200, seconds=15.0)],
         lambda: [idle.measure(interval=30.0, rounds=3)],
         lambda: restore.measure(asked.hosts, asked.repeat, time.monotonic() + RESTORE_S, _say),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from guard.config.load import load
 from guard.config.schema import GuardConfig
-from guard.model import Measurement, TargetKey
+from guard.model import Measurement, State, TargetKey
 from guard.ports import Engines, Inventory, Probe, Store
 from guard.service.events import Listener, nobody
 from guard.service.session import Bound, Session, UnderTest
@@ -115,7 +115,18 @@ def targets_of(
             should = partial(board.image, bound.name, around.name if around is not None else "")
             site = Site(host, engines, unit, managers, should)
             probe = Masked(build(check, site), [*known, *(secrets_in(host.variables) if host else ())])
-            found.append(ScheduledTarget(key, probe, check.interval, check.timeout, check.thresholds))
+            found.append(
+                ScheduledTarget(
+                    key,
+                    probe,
+                    check.interval,
+                    check.timeout,
+                    check.thresholds,
+                    initial_delay_s=check.initial_delay,
+                    confirm_s=check.confirm_s,
+                    degraded_as=State(check.degraded_as),
+                )
+            )
     return found
 
 

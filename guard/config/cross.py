@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from guard.config.checks import TcpCheck, TlsCheck
+from guard.config.checks import THRESHOLD_KEYS, TcpCheck, TlsCheck
+from guard.config.durations import format_duration
 from guard.config.problems import KeyPath, suggestion
 from guard.config.schema import Check, Defaults, HttpCheck, ServiceConfig
 from guard.config.substitute import has_template
@@ -32,13 +33,29 @@ def cross_check(
         ):
             yield (*at, *path), message
     yield from _cycles(services)
-    explicit = defaults is not None and "warning_threshold" in defaults.model_fields_set
-    if defaults and explicit and defaults.warning_threshold > defaults.failure_threshold:
-        yield ("defaults", "warning_threshold"), _warning_too_high(defaults.failure_threshold)
+    if defaults:
+        for path, message in _counting(defaults, defaults.failure_threshold, defaults.interval):
+            yield ("defaults", *path), message
 
 
-def _warning_too_high(failure_threshold: int) -> str:
-    return f"expected at most failure_threshold ({failure_threshold}): a warning comes before the threshold"
+def _counting(given: Check | Defaults, failure_threshold: int, interval: float) -> Iterator[Finding]:
+    """What contradicts itself in one place. What comes from ``defaults`` is fitted to the check instead."""
+    if "warning_threshold" in given.model_fields_set and given.warning_threshold > failure_threshold:
+        yield (
+            ("warning_threshold",),
+            f"expected at most failure_threshold ({failure_threshold}): a warning comes before the threshold",
+        )
+    if "flapping" in given.model_fields_set and given.flapping and given.flapping.failures < failure_threshold:
+        yield (
+            ("flapping",),
+            f"failures: expected at least failure_threshold ({failure_threshold}): fewer than that never cross",
+        )
+    confirm = given.confirm_interval if "confirm_interval" in given.model_fields_set else None
+    if confirm is not None and confirm > interval:
+        yield (
+            ("confirm_interval",),
+            f"expected at most interval ({format_duration(interval)}): a failure is confirmed faster, not slower",
+        )
 
 
 def _unique(names: Sequence[str | None]) -> Iterator[Finding]:
@@ -121,9 +138,9 @@ def _checks(service: ServiceConfig, defaults: Defaults) -> Iterator[Finding]:
         names.setdefault(check.name, index)
         if service.hosts is None and any(has_template(text) for text in check.templates()):
             yield at, "{{ … }} takes a variable of a host, and this service has no hosts"
-        failure = effective(check, defaults)["failure_threshold"]
-        if "warning_threshold" in check.model_fields_set and check.warning_threshold > failure:
-            yield (*at, "warning_threshold"), _warning_too_high(int(failure))
+        whole = check.model_copy(update=effective(check, defaults))
+        for path, message in _counting(check, whole.failure_threshold, whole.interval):
+            yield (*at, *path), message
         if isinstance(check, HttpCheck) and check.method == "HEAD" and check.expect.reads_body:
             yield (*at, "expect"), "the answer to HEAD has no body to compare: use method GET"
         if isinstance(check, TcpCheck) and check.send and check.expect is None:
@@ -133,9 +150,6 @@ def _checks(service: ServiceConfig, defaults: Defaults) -> Iterator[Finding]:
             yield (*at, "degraded_before"), "expected at least unhealthy_before: degraded comes first"
 
 
-def effective(check: Check, defaults: Defaults) -> dict[str, float]:
-    """Interval, timeout and thresholds: what the check says itself, else the defaults."""
-    return {
-        key: getattr(check if key in check.model_fields_set else defaults, key)
-        for key in ("interval", "timeout", "failure_threshold", "warning_threshold", "success_threshold")
-    }
+def effective(check: Check, defaults: Defaults) -> dict[str, object]:
+    """Times and counting: what the check says itself, else the defaults."""
+    return {key: getattr(check if key in check.model_fields_set else defaults, key) for key in THRESHOLD_KEYS}

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from guard.config.checks import CommandCheck, DockerCheck, HttpCheck, HttpExpect, PostgresCheck, TcpCheck, TlsCheck
+from guard.config.checks.base import FlappingConfig
 from guard.config.checks.http import HttpVersion
 from guard.config.schema import (
     ComposeTarget,
@@ -82,6 +83,7 @@ _CHECK_MODELS: dict[str, type[BaseModel]] = {
 }
 _SECTIONS: dict[str, type[BaseModel]] = {
     "defaults": Defaults,
+    "flapping": FlappingConfig,
     "services": ServiceConfig,
     "retention": RetentionConfig,
     "rollback": RollbackConfig,

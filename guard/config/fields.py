@@ -80,6 +80,23 @@ Count = Annotated[
 ]
 
 
+LARGEST_WINDOW = 100  # a letter each, kept per target and written with every observation
+
+
+def _window(value: object) -> int:
+    number = _whole(value)
+    if number is None or not 2 <= number <= LARGEST_WINDOW:
+        raise ValueError(f"expected a whole number from 2 to {LARGEST_WINDOW}")
+    return number
+
+
+Window = Annotated[
+    int,
+    BeforeValidator(_window),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 2, "maximum": LARGEST_WINDOW}, FROM_ENVIRONMENT]}),
+]
+
+
 def _flag(value: object) -> bool:
     if isinstance(value, bool):
         return value
@@ -100,19 +117,28 @@ def _percent_or_count(value: object) -> int | str | None:
     return None
 
 
+_HOSTS_QUORUM = re.compile(r"([0-9.]+%?)(?: of)? hosts?", re.ASCII)
+
+
 def _quorum(value: object) -> int | str:
-    quorum = "any" if value == "any" else _percent_or_count(value)
+    """``2 hosts`` and ``50% of hosts`` become ``2 hosts`` and ``50% hosts``."""
+    of_hosts = _HOSTS_QUORUM.fullmatch(value) if isinstance(value, str) else None
+    quorum = "any" if value == "any" else _percent_or_count(of_hosts[1] if of_hosts else value)
     if quorum is None:
-        raise ValueError('expected any, a whole number of at least 1, or a percentage such as "50%"')
-    return quorum
+        raise ValueError(
+            'expected any, a whole number of at least 1, or a percentage such as "50%"; '
+            'or the same of hosts, such as "2 hosts" or "50% of hosts"'
+        )
+    return f"{quorum} hosts" if of_hosts else quorum
 
 
 _PERCENT_SCHEMA = {"type": "string", "pattern": r"^[0-9]{1,3}(\.[0-9]{1,6})?%$"}
 _COUNT_SCHEMA = {"type": "integer", "minimum": 1}
+_HOSTS_SCHEMA = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?%?( of)? hosts?$"}
 Quorum = Annotated[
     int | str,
     BeforeValidator(_quorum),
-    WithJsonSchema({"anyOf": [{"const": "any"}, _COUNT_SCHEMA, _PERCENT_SCHEMA]}),
+    WithJsonSchema({"anyOf": [{"const": "any"}, _COUNT_SCHEMA, _PERCENT_SCHEMA, _HOSTS_SCHEMA]}),
 ]
 
 

@@ -45,7 +45,10 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """``healthy_since`` is when the present time of health began; the gate's start counts as one."""
+    """``healthy_since`` is when the present time of health began; the gate's start counts as one.
+
+    ``started`` may be ahead: as long as checks have an initial delay, no time counts.
+    """
 
     started: float
     healthy_since: float
@@ -81,7 +84,7 @@ def note(progress: Progress, key: TargetKey, state: State, now: float, *, excuse
         case State.UNHEALTHY:
             afresh = {other: Count(bad=one.bad, measured=one.measured) for other, one in progress.counts.items()}
             counted = Count(bad=count.bad + 1, measured=True)
-            return replace(progress, healthy_since=now, counts={**afresh, key: counted})
+            return replace(progress, healthy_since=max(now, progress.started), counts={**afresh, key: counted})
         case State.UNKNOWN:
             counted = replace(count, unknown=count.unknown + 1)
         case _:
@@ -100,7 +103,7 @@ def verdict(
     """None: go on watching. ``failed_services``: those that failed without their excused targets."""
     if failed_services:
         failing = {key: status for key, status in statuses.items() if key.service in failed_services}
-        return Decision(Verdict.FAILED, crossed_reason(failing), frozenset(failed_services))
+        return Decision(Verdict.FAILED, crossed_reason(failing, terms.failure_thresholds), frozenset(failed_services))
     in_a_row = [key for key, status in statuses.items() if status.failures > 0 and key not in excused]
     too_late = now - progress.started >= max(terms.within_s, terms.for_s)
     if now - progress.healthy_since >= terms.for_s and not in_a_row:
@@ -110,7 +113,9 @@ def verdict(
         if ended.verdict is Verdict.HEALTHY and still:
             if not all(status.crossed for status in still.values()):
                 return None  # in a short gate their row is not full again yet
-            return Decision(Verdict.FAILED, crossed_reason(still), frozenset(key.service for key in still))
+            return Decision(
+                Verdict.FAILED, crossed_reason(still, terms.failure_thresholds), frozenset(key.service for key in still)
+            )
         if ended.verdict is Verdict.HEALTHY or not unseen or too_late or _blind(progress):
             return ended
     if now - progress.started >= terms.within_s and progress.healthy_since - progress.started >= terms.within_s:

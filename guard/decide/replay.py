@@ -153,7 +153,8 @@ def _crossings(observations: Sequence[Observation], rules: Rules, resets: Sequen
         _put(failed, service, count.failed(service))
         if service in failed and not was:
             mine = count.of(service)
-            reason, hosts = crossed_reason(mine), failing_hosts(mine)
+            limits = {key: rules.thresholds[key].failure for key in mine}
+            reason, hosts = crossed_reason(mine, limits), failing_hosts(mine)
             yield Crossing(service, observation.at, reason, hosts, frozenset(failed), frozenset(failing))
 
 
@@ -167,7 +168,6 @@ def _put(names: set[str], name: str, is_in: bool) -> None:
 def judge(found: Sequence[Crossing], policy: Mapping[str, ServicePolicy]) -> tuple[Judged, ...]:
     """What would have been done at each crossing, oldest first. One that rolls back starts ``min_gap``."""
     last: dict[str, datetime] = {}
-    critical = frozenset(name for name, one in policy.items() if one.critical)
     judged = []
     for crossing in sorted(found, key=lambda one: one.at):
         mine = policy.get(crossing.service, ServicePolicy())
@@ -179,8 +179,6 @@ def judge(found: Sequence[Crossing], policy: Mapping[str, ServicePolicy]) -> tup
             min_gap_s=mine.min_gap_s,
             last_automatic_at=last.get(crossing.service),
             failed_dependencies=tuple(name for name in mine.depends_on if name in crossing.failed),
-            critical_services=len(critical),
-            critical_failing=len(critical & crossing.failing),
         )
         one = Judged(crossing, tuple(answer for answer in ask_all(facts) if answer.rule in ASKED_AGAIN))
         if one.rolls_back:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from guard.decide.service import failing_hosts, has_failed, state_of
-from guard.decide.thresholds import TargetStatus, Thresholds, Transition, observe
+from guard.decide.service import crossed_reason, reached, state_of
+from guard.decide.thresholds import TargetStatus, Thresholds, Transition, confirming, flapping, observe
 from guard.errors import StoreUnavailable
 from guard.model import Observation, State, TargetKey
 from guard.ports import Store
@@ -22,52 +22,102 @@ MOST_WAITING = 20_000  # observations kept in memory while the store is away
 
 
 class Counters:
-    """The status of every target, by the pure state machine of ``guard.decide.thresholds``."""
+    """The status of every target, by the pure state machine of ``guard.decide.thresholds``.
+
+    What a service is asked for at every observation is kept up to date instead of looked up over all of its targets.
+    """
 
     def __init__(self, thresholds: Mapping[TargetKey, Thresholds], quorum: Mapping[str, str | int]) -> None:
         self._thresholds = dict(thresholds)
         self._quorum = dict(quorum)
         self._statuses = {key: TargetStatus() for key in thresholds}
+        self._tallies = {service: _Tally() for service in quorum}
+        for key, status in self._statuses.items():
+            self._tally(key.service).add(key, status)
 
     def resume(self, statuses: Mapping[TargetKey, TargetStatus]) -> None:
         """Go on where an earlier guard stopped. Targets that are not watched any more are left out."""
-        self._statuses.update({key: status for key, status in statuses.items() if key in self._statuses})
+        for key, status in statuses.items():
+            if key in self._statuses:
+                self._set(key, status)
 
     def take(self, observation: Observation) -> Transition | None:
         key = observation.target
-        self._statuses[key], transition = observe(self._statuses[key], observation, self._thresholds[key])
+        status, transition = observe(self._statuses[key], observation, self._thresholds[key])
+        self._set(key, status)
         return transition
 
     def reset(self, service: str) -> None:
         """Counters start afresh; what was last seen stays known."""
         for key, status in self.of(service).items():
-            self._statuses[key] = TargetStatus(state=status.state, last=status.last)
+            self._set(key, TargetStatus(state=status.state, last=status.last))
 
     def status(self, key: TargetKey) -> TargetStatus:
         return self._statuses[key]
 
     def of(self, service: str) -> dict[TargetKey, TargetStatus]:
-        return {key: status for key, status in self._statuses.items() if key.service == service}
+        return {key: self._statuses[key] for key in self._tally(service).keys}
 
     def all(self) -> Mapping[TargetKey, TargetStatus]:
         return self._statuses
 
     def state(self, service: str) -> State:
-        return state_of({status.state for status in self.of(service).values()})
+        return state_of([state for state, count in self._tally(service).states.items() if count])
 
     def failed(self, service: str) -> bool:
-        return has_failed(self.of(service), self._quorum[service])
+        tally = self._tally(service)
+        quorum = self._quorum[service]
+        return reached(tally.crossed, quorum, targets=len(tally.keys), hosts=len(tally.hosts))
 
     def failing_hosts(self, service: str) -> frozenset[str]:
-        return failing_hosts(self.of(service))
+        return frozenset(key.host for key in self._tally(service).crossed if key.host)
+
+    def reason(self, service: str) -> str:
+        """Why a failed service has failed, in one line."""
+        return crossed_reason(self.of(service), {key: each.failure for key, each in self._thresholds.items()})
 
     def in_a_row(self, service: str) -> frozenset[str] | None:
-        """Hosts with a target in a row of failures, its threshold reached or not. None: no target is in one."""
-        failing = [key for key, status in self.of(service).items() if status.failures]
+        """Hosts with a target in a row of failures, its threshold reached or not, or one that flaps. None: no target is
+        in one."""
+        failing = self._tally(service).failing
         return frozenset(key.host for key in failing if key.host) if failing else None
+
+    def confirming(self, key: TargetKey) -> bool:
+        """Whether that target is to be checked again at its ``confirm_interval``."""
+        return confirming(self._statuses[key])
 
     def failed_services(self) -> frozenset[str]:
         return frozenset(service for service in self._quorum if self.failed(service))
+
+    def _tally(self, service: str) -> _Tally:
+        return self._tallies.setdefault(service, _Tally())
+
+    def _set(self, key: TargetKey, status: TargetStatus) -> None:
+        before, self._statuses[key] = self._statuses[key], status
+        failing = status.failures > 0 or flapping(status, self._thresholds[key])
+        self._tallies[key.service].change(key, before.state, status, failing=failing)
+
+
+class _Tally:
+    """A service's targets by how they stand. ``failing``: in a row of failures, or flapping."""
+
+    def __init__(self) -> None:
+        self.keys: list[TargetKey] = []
+        self.hosts: set[str] = set()
+        self.states = dict.fromkeys(State, 0)
+        self.crossed: set[TargetKey] = set()
+        self.failing: set[TargetKey] = set()
+
+    def add(self, key: TargetKey, status: TargetStatus) -> None:
+        self.keys.append(key)
+        self.hosts |= {key.host} - {""}
+        self.states[status.state] += 1
+
+    def change(self, key: TargetKey, before: State, status: TargetStatus, *, failing: bool) -> None:
+        self.states[before] -= 1
+        self.states[status.state] += 1
+        (self.crossed.add if status.crossed else self.crossed.discard)(key)
+        (self.failing.add if failing else self.failing.discard)(key)
 
 
 class Recorder:

@@ -92,7 +92,8 @@ class GateRun:
             await asyncio.to_thread(self._session.store.begin_gate, gate)
             releases = await self._candidates()
             await self._learn_what_failed_before(releases)
-            self._progress = judge.start(self._targets, self._session.clock.monotonic())
+            delay = max((target.initial_delay_s for target in self._targets.values()), default=0.0)
+            self._progress = judge.start(self._targets, self._session.clock.monotonic() + delay)
             try:
                 decision = await self._watch()
                 if decision is None:
@@ -152,7 +153,7 @@ class GateRun:
             self._take(observation)
             wake.set()
 
-        schedule = Schedule(list(self._targets.values()), self._session.clock)
+        schedule = Schedule(list(self._targets.values()), self._session.clock, confirming=self._counters.confirming)
         running = asyncio.create_task(schedule.run(take, ended, immediately=True))
         flushing = asyncio.create_task(self._recorder.run(ended))
         try:

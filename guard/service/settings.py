@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 
 from guard.schedule import ScheduledTarget
 from guard.service.session import Bound
@@ -25,9 +26,7 @@ def settings_of(
         "quorum": {bound.name: bound.config.quorum for bound in services},
         "targets": {
             str(target.key): {
-                "failure": target.thresholds.failure,
-                "warning": target.thresholds.warning,
-                "success": target.thresholds.success,
+                **{each.name: getattr(target.thresholds, each.name) for each in fields(target.thresholds)},
                 "interval_s": target.interval_s,
                 "timeout_s": target.timeout_s,
             }

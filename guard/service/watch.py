@@ -9,8 +9,8 @@ from datetime import datetime
 
 from guard.decide.crossing import marked
 from guard.decide.policy import vetoes
-from guard.decide.service import crossed_reason
 from guard.decide.thresholds import TargetStatus, Transition
+from guard.decide.watch import Step, next_step
 from guard.errors import GuardError, LeaseHeld
 from guard.model import (
     HostFacts,
@@ -43,7 +43,6 @@ from guard.service.settings import settings_of
 from guard.service.stop import Stop
 
 RELEASE_LOOK_S = 30.0  # how often the running image of each host is looked at
-ASK_AGAIN_S = 5.0  # how often a service that stays failed is asked about again
 TIDY_EVERY_S = 3600.0
 STALE_AFTER = 5.0  # intervals after which an earlier watch's counters are not taken up
 RESUME_EVERY_S = 30.0  # how often unfinished rollbacks and returned hosts are tried again
@@ -85,7 +84,7 @@ class Watch:
         async with held(self._session, watching):
             await self._take_up()
             ended = asyncio.Event()
-            schedule = Schedule(list(self._targets.values()), self._session.clock)
+            schedule = Schedule(list(self._targets.values()), self._session.clock, confirming=self._counters.confirming)
             tasks = [
                 asyncio.create_task(schedule.run(self._take, ended)),
                 asyncio.create_task(self._recorder.run(ended)),
@@ -214,26 +213,28 @@ class Watch:
         A service that stays failed because a rule said no is asked about again, at most once per ``ASK_AGAIN_S``: the
         hold may have ended. It is told and recorded again only when other rules say no than before.
         """
-        if not self._counters.failed(bound.name) or bound.name in self._acting or self._stop.is_set():
-            return
         now = self._session.clock.monotonic()
-        if now - self._asked_at.get(bound.name, -ASK_AGAIN_S) < ASK_AGAIN_S:
+        step = next_step(
+            now,
+            failed=self._counters.failed(bound.name),
+            acting=bound.name in self._acting or self._stop.is_set(),
+            critical=bound.config.critical,
+            asked_at=self._asked_at.get(bound.name),
+            refusing=self._said_no.get(bound.name, ()),
+        )
+        if step is Step.WAIT:
             return
         self._asked_at[bound.name] = now
-        if not bound.config.critical:
-            if "critical" in self._said_no.get(bound.name, ()):
-                return
-            if bound.name not in self._said_no:
-                self._session.log.error("threshold reached, not critical", service=bound.name)
-                text = f"{bound.name} has failed, and is not critical: logged, not rolled back"
-                self._say(Kind.NOT_CRITICAL, bound, text)
+        if step is Step.TELL and bound.name not in self._said_no:
+            self._session.log.error("threshold reached, not critical", service=bound.name)
+            text = f"{bound.name} has failed, and is not critical: logged, not rolled back"
+            self._say(Kind.NOT_CRITICAL, bound, text)
         task = asyncio.create_task(self._act(bound))
         self._acting[bound.name] = task
         task.add_done_callback(lambda _: self._acting.pop(bound.name, None))
 
     async def _act(self, bound: Bound) -> None:
-        statuses = self._counters.of(bound.name)
-        order = self._order(bound, crossed_reason(statuses), self._counters.failing_hosts(bound.name))
+        order = self._order(bound, self._counters.reason(bound.name), self._counters.failing_hosts(bound.name))
         rollback: Rollback | None
         try:
             if bound.name in self._said_no and await self._same_answer(bound, order):

@@ -8,9 +8,13 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from guard.decide.thresholds import Thresholds
 from guard.model import Measurement, Observation, State, TargetKey
-from guard.schedule import Schedule, ScheduledTarget, one_round
+from guard.schedule import Due, Schedule, ScheduledTarget, one_round
+from guard.service.counting import Counters
 from tests.fakes import START, FakeProbe, LoopClock, VirtualLoop, run_virtually
 
 GOOD = Measurement(State.HEALTHY, 0.0, "good")
@@ -189,3 +193,87 @@ def test_a_large_round_keeps_a_bound_on_what_is_under_way() -> None:
         return asyncio.get_running_loop().time()
 
     assert run_virtually(main()) == pytest.approx(4.0)
+
+
+def run_counted(seconds: float, targets: list[ScheduledTarget], *, immediately: bool = True) -> Counters:
+    """The schedule with the counters that a watch and a gate give it."""
+    counters = Counters({t.key: t.thresholds for t in targets}, {t.key.service: "any" for t in targets})
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        asyncio.get_running_loop().call_later(seconds, stop.set)
+        schedule = Schedule(targets, LoopClock(), confirming=counters.confirming)
+        await schedule.run(counters.take, stop, immediately=immediately)  # type: ignore[arg-type]
+
+    run_virtually(main())
+    return counters
+
+
+def confirmed(probe: FakeProbe, name: str = "web", **more: Any) -> ScheduledTarget:
+    return ScheduledTarget(TargetKey(name, "http"), probe, 30.0, 10.0, Thresholds(failure=3), confirm_s=2.0, **more)
+
+
+@pytest.mark.parametrize(
+    ("script", "began"),
+    [
+        ([GOOD, BAD, BAD, BAD], [0, 30, 32, 34, 60, 90]),  # crossed: back to its own slots
+        ([GOOD, BAD, BAD, GOOD], [0, 30, 32, 34, 60, 90]),  # recovered: the same
+        ([BAD, GOOD, BAD, GOOD], [0, 2, 30, 32, 60, 90]),
+        ([GOOD, BAD, Measurement(State.UNKNOWN, None, "?"), BAD, BAD, GOOD], [0, 30, 32, 34, 36, 60, 90]),
+        ([GOOD, BAD, Measurement(State.DEGRADED, 1.0, "slow"), GOOD], [0, 30, 32, 60, 90]),
+    ],
+)
+def test_a_first_failure_is_confirmed_fast_until_it_recovers_or_crosses(
+    script: list[Measurement], began: list[float]
+) -> None:
+    probe = FakeProbe(*script)
+    run_counted(100, [confirmed(probe)])
+    assert probe.began == pytest.approx(began)
+
+
+def test_confirming_checks_do_not_drift_and_skip_the_slots_they_missed() -> None:
+    probe = FakeProbe(BAD, takes_s=2.5)
+    run_counted(29, [confirmed(probe)])
+    assert probe.began == pytest.approx([0, 4, 8])
+
+
+def test_confirming_one_target_leaves_the_others_at_their_pace() -> None:
+    bad, good = FakeProbe(BAD), FakeProbe()
+    run_counted(70, [confirmed(bad, "bad"), confirmed(good, "good")])
+    assert bad.began == pytest.approx([0, 2, 4, 30, 60])
+    assert good.began == pytest.approx([0, 30, 60])
+
+
+def test_nothing_is_measured_before_the_initial_delay_and_others_do_not_wait_for_it() -> None:
+    late, early = FakeProbe(), FakeProbe()
+    run_counted(50, [confirmed(late, "late", initial_delay_s=12.0), confirmed(early, "early")])
+    assert late.began == pytest.approx([12, 42])
+    assert early.began == pytest.approx([0, 30])
+
+
+@pytest.mark.parametrize("state", [State.UNHEALTHY, State.HEALTHY, State.DEGRADED])
+def test_a_degraded_answer_is_observed_as_what_it_is_taken_for(state: State) -> None:
+    probe = FakeProbe(Measurement(State.DEGRADED, 0.5, "slow"))
+    [seen] = run_for(29, [ScheduledTarget(TargetKey("web", "http"), probe, 30.0, 10.0, degraded_as=state)])
+    assert (seen.state, seen.reason) == (state, "slow")
+
+
+@given(
+    first=st.floats(0, 1e6),
+    interval=st.floats(0.05, 60),
+    steps=st.lists(st.tuples(st.booleans(), st.floats(0, 20)), max_size=60),
+)
+def test_the_next_start_is_always_ahead_and_never_further_than_one_step(
+    first: float, interval: float, steps: list[tuple[bool, float]]
+) -> None:
+    due = Due(first, interval)
+    for hasty, took in steps:
+        ended, confirm_s = due.at + took, interval / 4 if hasty else None
+        begun = due.at
+        due.ended(ended, confirm_s)
+        step = interval / 4 if hasty else interval
+        assert due.at > begun
+        assert -1e-5 * step < due.at - ended <= step * 1.00001
+        if not hasty:
+            slots = (due.at - first) / interval
+            assert slots == pytest.approx(round(slots), abs=1e-3)

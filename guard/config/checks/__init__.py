@@ -37,7 +37,18 @@ Check = Annotated[
     Field(discriminator="type"),
 ]  # fmt: skip # one line per type
 CHECK_TYPES = ("http", "postgres", "docker", "tcp", "tls", "command")
-THRESHOLD_KEYS = ("interval", "timeout", "failure_threshold", "warning_threshold", "success_threshold")
+THRESHOLD_KEYS = (
+    "interval",
+    "timeout",
+    "failure_threshold",
+    "warning_threshold",
+    "success_threshold",
+    "initial_delay",
+    "confirm_interval",
+    "flapping",
+    "degraded_as",
+)
+"""What `defaults` may say for all checks."""
 
 
 def settle(checks: tuple[Check, ...], *, on_hosts: bool) -> tuple[Check, ...]:
