@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -80,13 +79,14 @@ def _pair(text: str) -> tuple[str, object]:
         raise UsageError(f"--set {key}: cannot read {value!r}") from error
 
 
-def check_keys() -> tuple[str, ...]:
-    """The keys of a check that its thresholds are made of: every one that names a field of ``Thresholds``."""
-    from guard.config.checks.base import CheckBase
-    from guard.decide.thresholds import Thresholds
+_OF_MEASURING = ("name", "interval", "timeout", "initial_delay", "confirm_interval", "degraded_as")
 
-    known = {one.name for one in fields(Thresholds)}
-    return tuple(key for key in CheckBase.model_fields if key.removesuffix("_threshold") in known)
+
+def check_keys() -> tuple[str, ...]:
+    """The keys of a check that say how its observations are counted, not how they come about."""
+    from guard.config.checks.base import CheckBase
+
+    return tuple(key for key in CheckBase.model_fields if key not in _OF_MEASURING)
 
 
 def _for_checks(changed: dict[str, object]) -> tuple[Any, dict[str, Any]]:

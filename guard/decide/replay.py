@@ -16,8 +16,8 @@ from guard.decide.service import crossed_reason, failing_hosts, has_failed
 from guard.decide.thresholds import TargetStatus, Thresholds, Transition, observe
 from guard.model import Observation, RuleAnswer, TargetKey, Trigger
 
-ASKED_AGAIN = ("critical", "dependency", "mass_failure", "min_gap")
-"""The rules whose facts are in the observations. What a host held then (targets, holds) is not asked."""
+ASKED_AGAIN = ("critical", "dependency", "min_gap")
+"""The rules that observations and configuration alone can answer. What hosts and store held then is not asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +48,13 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
-    """A service's failure: enough of its targets had crossed. ``failed``: all services that were so then;
-    ``failing``: those with a target in a row of failures."""
+    """A service's failure: enough of its targets had crossed. ``failed``: all services that were so then."""
 
     service: str
     at: datetime
     reason: str
     hosts: frozenset[str]
     failed: frozenset[str]
-    failing: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +102,6 @@ class _Count:
     def failed(self, service: str) -> bool:
         return service in self._rules.quorum and has_failed(self.of(service), self._rules.quorum[service])
 
-    def in_a_row(self, service: str) -> bool:
-        return any(status.failures for status in self.of(service).values())
-
     def reset_until(self, at: datetime) -> tuple[str, ...]:
         """Carry out what is due, and say whose counters it was."""
         due = []
@@ -139,23 +134,20 @@ def crossings(observations: Iterable[Observation], rules: Rules, resets: Sequenc
 def _crossings(observations: Sequence[Observation], rules: Rules, resets: Sequence[Reset]) -> Iterator[Crossing]:
     count = _Count(rules, resets, {observation.target for observation in observations})
     failed: set[str] = set()
-    failing: set[str] = set()
     for observation in observations:
         for service in count.reset_until(observation.at):
             _put(failed, service, count.failed(service))
-            _put(failing, service, count.in_a_row(service))
         service = observation.target.service
         status = count.take(observation).status
-        if not status.failures and not status.crossed and service not in failing | failed:
+        if not status.failures and not status.crossed and service not in failed:
             continue  # most observations: they change nothing that a service is judged by
         was = service in failed
-        _put(failing, service, count.in_a_row(service))
         _put(failed, service, count.failed(service))
         if service in failed and not was:
             mine = count.of(service)
             limits = {key: rules.thresholds[key].failure for key in mine}
             reason, hosts = crossed_reason(mine, limits), failing_hosts(mine)
-            yield Crossing(service, observation.at, reason, hosts, frozenset(failed), frozenset(failing))
+            yield Crossing(service, observation.at, reason, hosts, frozenset(failed))
 
 
 def _put(names: set[str], name: str, is_in: bool) -> None:

@@ -32,7 +32,7 @@ def test_a_rollback_and_a_refusal_are_explained_and_replayed(guard: Guard, fleet
     assert told[0].startswith("The release of web was rolled back, because web/http")
     assert "3 of 3" in ran.stdout
     assert "THRESHOLD CROSSED" in ran.stdout
-    assert "verification: web/http@web1" in ran.stdout
+    assert "verification: web/http" in ran.stdout
     told_json = guard.json("explain", gate.json["id"]).json
     assert told_json["kind"] == "gate"
     assert told_json["related"] == [rollback]
