@@ -16,7 +16,7 @@ from guard.decide.plan import resolve_batches
 from guard.decide.policy import PolicyFacts, ask_all, vetoes
 from guard.decide.recover import narrowed
 from guard.decide.revert import hosts_to_change, is_due
-from guard.decide.target import Wish, bad_images, choose
+from guard.decide.target import Wish, bad_images, choose, rejected_ids
 from guard.errors import GuardError
 from guard.model import (
     HostFacts,
@@ -27,6 +27,7 @@ from guard.model import (
     Phase,
     Plan,
     Release,
+    ReleaseState,
     Rollback,
     RollbackOutcome,
     RuleAnswer,
@@ -119,7 +120,8 @@ async def decide(session: Session, bound: Bound, order: Order, seen: Mapping[str
     automatic = _last_touching(tuple(r for r in past if r.trigger is Trigger.THRESHOLD))
     facts = seen if seen is not None else await look(session, bound, releases, order.to)
     releases = on_record(bound, releases, facts)
-    plans = _plans(bound, order, facts, releases, last)
+    back = _went_back(session, bound, facts, releases)
+    plans = _plans(bound, order, facts, releases, last, back)
     if seen is None:  # what was prepared needs no registry any more
         plans = await with_pullable(session, bound, facts, plans)
     plan = _plan(session, bound, order, plans)
@@ -201,7 +203,12 @@ async def verify_and_end(
         await asyncio.to_thread(store.set_phase, rollback.id, Phase.VERIFYING)
         how_long = f"for {bound.config.rollback.verify_for:g} s" if changed else "once, for nothing had to be changed"
         session.tell(Event(Kind.VERIFYING, bound.name, f"the same checks, {how_long}"))
-        verified, told = await verify(session, bound if bound.swarm else bound.narrowed(done), changed, stop)
+        targets = {host: r.to for host in done if (r := known[host]).to is not None}
+        session.under_test.expect(bound, targets)
+        try:
+            verified, told = await verify(session, bound if bound.swarm else bound.narrowed(done), changed, stop)
+        finally:
+            session.under_test.forget(bound)
     outcome = outcome_of(known, verified)
     await ours.confirm()
     await settle(session, bound, rollback, known, outcome, verified, rejects=plan.rejects)
@@ -276,12 +283,38 @@ def _aimed_at(last: Rollback | None) -> dict[str, str]:
     return {host: r.to.image_id for host, r in last.hosts.items() if r.state in done and r.to is not None}
 
 
+def _went_back(
+    session: Session, bound: Bound, facts: Mapping[str, HostFacts], releases: tuple[Release, ...]
+) -> frozenset[str]:
+    """Hosts on which somebody else put an earlier good release back while a later one was under test.
+
+    That release is not the bad one: nothing is rolled back from it, and it is not rejected.
+    """
+    rejected = rejected_ids(releases)
+    back = set()
+    for host, seen in facts.items():
+        should = session.under_test.image(bound.name, host)
+        if should is None or seen.running is None or seen.running.image.image_id == should.image_id:
+            continue
+        runs = seen.running.image.image_id
+        good = any(
+            (release.healthy or release.state is ReleaseState.GOOD)
+            and host in release.hosts
+            and release.hosts[host].image_id == runs
+            for release in releases
+        )
+        if good and runs not in rejected:
+            back.add(host)
+    return frozenset(back)
+
+
 def _plans(
     bound: Bound,
     order: Order,
     facts: Mapping[str, HostFacts],
     releases: tuple[Release, ...],
     last: Rollback | None,
+    back: frozenset[str],
 ) -> dict[str, HostPlan]:
     config = bound.config.rollback
     only_failing = config.scope == "failing" and order.failing
@@ -289,7 +322,7 @@ def _plans(
         to=order.to,
         force=order.force,
         fallback=config.fallback,
-        bad=bad_images(list(facts.values()), order.failing, releases),
+        bad=bad_images(list(facts.values()), order.failing - back, releases),
         restored=_aimed_at(last) if order.trigger is Trigger.MANUAL else None,
     )
     plans = {}
@@ -298,6 +331,9 @@ def _plans(
             image = seen.running.image
             source = "nothing was deployed here since it was healthy"
             plans[name] = HostPlan(name, seen.container, image, image, source=source)
+        elif name in back and seen.running is not None:
+            image = seen.running.image
+            plans[name] = HostPlan(name, seen.container, image, image, source="it runs a good release again already")
         elif only_failing and name not in order.failing and seen.running is not None:
             image = seen.running.image
             plans[name] = HostPlan(name, seen.container, image, image, source="none of its targets failed")
