@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from guard.config.checks import DockerCheck, HttpCheck, HttpExpect, PostgresCheck
+from guard.config.checks.http import HttpVersion
 from guard.config.schema import (
     ComposeTarget,
     Defaults,
@@ -83,6 +84,8 @@ def known_keys(section: tuple[str | int, ...], check_type: object) -> tuple[str,
     names = [part for part in section if isinstance(part, str)]
     if not names:
         return tuple(Document.model_fields)
+    if names[-2:] == ["expect", "version"]:
+        return tuple(HttpVersion.__dataclass_fields__)
     if names[-1] == "expect":
         return tuple(HttpExpect.__dataclass_fields__)
     if names[-1] == "checks":

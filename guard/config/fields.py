@@ -345,6 +345,13 @@ Headers = Annotated[
 ]
 
 
+def _request_body(value: object, info: ValidationInfo) -> str:
+    return plain(_secret(value, info))
+
+
+RequestBody = Annotated[str, BeforeValidator(_request_body), WithJsonSchema(_SECRET_SCHEMA)]
+
+
 # --- HTTP expectations ---
 
 StatusRange = tuple[int, int]

@@ -28,6 +28,8 @@ def redacted(config: GuardConfig) -> dict[str, object]:
             if dsn is not None:
                 text = dsn.get_secret_value()
                 entry["dsn"] = MASK if text in config.secrets else redact_address(text)
+            if entry.get("body") is not None:
+                entry["body"] = MASK  # a request's; nobody knows where in it a password stands
             if "headers" in entry:
                 entry["headers"] = {
                     name: MASK if _SECRET_HEADER.search(name) else value for name, value in entry["headers"].items()

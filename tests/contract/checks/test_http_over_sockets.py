@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 
-from guard.checks.http import BODY_LIMIT, HttpProbe
+from guard.checks.http import HttpProbe
+from guard.checks.http_answer import BODY_LIMIT
+from guard.checks.http_tls import SYSTEM, Tls
 from guard.config.schema import HttpExpect
 from guard.engines.resolve import Resolver
 from guard.model import Measurement, State
@@ -36,13 +38,14 @@ def measure(
     *,
     url: str = "http://127.0.0.1:{port}/healthz",
     tls: ssl.SSLContext | None = None,
+    trust: Tls = SYSTEM,
     **settings: Any,
 ) -> Measurement:
     """One measurement, which must end in time whatever the server does, and leave nothing open."""
 
     async def main() -> tuple[Measurement, float]:
         async with serving(handler, tls) as port:
-            probe = HttpProbe(url.format(port=port), TIMEOUT_S, expect, **settings)
+            probe = HttpProbe(url.format(port=port), TIMEOUT_S, expect, tls=trust, **settings)
             began = time.monotonic()
             measured = await probe.measure()
             return measured, time.monotonic() - began
@@ -312,7 +315,7 @@ def test_a_certificate_nobody_signed_is_unhealthy_unless_it_is_not_verified(tmp_
     refused = measure(answering(ok()), tls=tls, url=url)
     assert refused.state is State.UNHEALTHY
     assert "self-signed certificate" in refused.reason
-    assert measure(answering(ok()), tls=tls, url=url, tls_verify=False).state is State.HEALTHY
+    assert measure(answering(ok()), tls=tls, url=url, trust=Tls(verify=False)).state is State.HEALTHY
 
 
 def test_a_plain_server_on_a_tls_port_is_unhealthy() -> None:

@@ -119,7 +119,12 @@ ERRORS = [
     (one("5"), 4, "services[0].checks[0]", "expected a mapping"),
     (one("{type: http, url: 'http://h', expect: 200}"), 4, "services[0].checks[0].expect", "expected a mapping"),
     (one("{type: http, url: 'http://h', expect: {status: 2x}}"), 4, "services[0].checks[0].expect.status", '"2xx"'),
-    (one("{type: http, url: 'http://h', expect: {code: 1}}"), 4, "services[0].checks[0].expect.code", "status, json"),
+    (
+        one("{type: http, url: 'http://h', expect: {code: 1}}"),
+        4,
+        "services[0].checks[0].expect.code",
+        "status, headers",
+    ),
     (one("{type: http, url: 'http://h', expect: {body: '['}}"), 4, "services[0].checks[0].expect.body", "regular"),
     (one("{type: http, url: 'http://h', method: HEAD, expect: {body: x}}"), 4, "services[0].checks[0].expect", "HEAD"),
     (one("{type: http, url: 'http://h', method: get}"), 4, "services[0].checks[0].method", "expected GET, HEAD"),
