@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from guard.config.checks import TcpCheck, TlsCheck
 from guard.config.problems import KeyPath, suggestion
 from guard.config.schema import Check, Defaults, HttpCheck, ServiceConfig
 from guard.config.substitute import has_template
@@ -125,6 +126,11 @@ def _checks(service: ServiceConfig, defaults: Defaults) -> Iterator[Finding]:
             yield (*at, "warning_threshold"), _warning_too_high(int(failure))
         if isinstance(check, HttpCheck) and check.method == "HEAD" and check.expect.reads_body:
             yield (*at, "expect"), "the answer to HEAD has no body to compare: use method GET"
+        if isinstance(check, TcpCheck) and check.send and check.expect is None:
+            yield (*at, "send"), "nothing is expected of the answer: add the key expect, or leave send out"
+        both = {"degraded_before", "unhealthy_before"} <= check.model_fields_set
+        if both and isinstance(check, TlsCheck) and check.degraded_before < check.unhealthy_before:
+            yield (*at, "degraded_before"), "expected at least unhealthy_before: degraded comes first"
 
 
 def effective(check: Check, defaults: Defaults) -> dict[str, float]:

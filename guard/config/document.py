@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from guard.config.checks import DockerCheck, HttpCheck, HttpExpect, PostgresCheck
+from guard.config.checks import CommandCheck, DockerCheck, HttpCheck, HttpExpect, PostgresCheck, TcpCheck, TlsCheck
 from guard.config.checks.http import HttpVersion
 from guard.config.schema import (
     ComposeTarget,
@@ -67,7 +67,14 @@ class Document(BaseModel):
     retention: Annotated[RetentionConfig, Field(description="How long artifacts are kept.")] = RetentionConfig()
 
 
-_CHECK_MODELS: dict[str, type[BaseModel]] = {"http": HttpCheck, "postgres": PostgresCheck, "docker": DockerCheck}
+_CHECK_MODELS: dict[str, type[BaseModel]] = {
+    "http": HttpCheck,
+    "postgres": PostgresCheck,
+    "docker": DockerCheck,
+    "tcp": TcpCheck,
+    "tls": TlsCheck,
+    "command": CommandCheck,
+}
 _SECTIONS: dict[str, type[BaseModel]] = {
     "defaults": Defaults,
     "services": ServiceConfig,

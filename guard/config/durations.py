@@ -1,4 +1,4 @@
-"""Durations as people write them: ``500ms``, ``30s``, ``5m``, ``1h``, ``1h30m``, or a number of seconds."""
+"""Durations as people write them: ``500ms``, ``30s``, ``5m``, ``1h``, ``1h30m``, ``14d``, or a number of seconds."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ LONGEST_S = 366 * 86400.0  # beyond a year a duration is a typing error, and dat
 
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _PARTS = re.compile(
+    r"(?:(?P<d>[0-9]+(?:\.[0-9]+)?)d)?"
     r"(?:(?P<h>[0-9]+(?:\.[0-9]+)?)h)?(?:(?P<m>[0-9]+(?:\.[0-9]+)?)m(?!s))?"
     r"(?:(?P<s>[0-9]+(?:\.[0-9]+)?)s)?(?:(?P<ms>[0-9]+(?:\.[0-9]+)?)ms)?"
 )
-_UNIT_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_UNIT_S = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
 def parse_duration(value: object) -> float:

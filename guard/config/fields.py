@@ -250,7 +250,7 @@ Url = Annotated[str, BeforeValidator(_url), WithJsonSchema({"type": "string", "p
 def plain(text: str) -> str:
     """For texts that take no variables: saying so beats comparing with a text that still holds braces."""
     if has_template(text):
-        raise ValueError("{{ … }} is not replaced here: variables can stand in url, headers, dsn and container")
+        raise ValueError("{{ … }} is not replaced here: variables can stand in addresses, names, headers and arguments")
     return text
 
 
@@ -259,7 +259,7 @@ PlainText = Annotated[str, BeforeValidator(_text), AfterValidator(plain)]
 
 # --- secrets ---
 
-_SECRET_SCHEMA = {
+SECRET_SCHEMA = {
     "anyOf": [
         {"type": "string"},
         {
@@ -272,7 +272,7 @@ _SECRET_SCHEMA = {
 }
 
 
-def _secret(value: object, info: ValidationInfo) -> str:
+def secret(value: object, info: ValidationInfo) -> str:
     """A text, or the content of ``{file: PATH}`` without the line end behind it."""
     if isinstance(value, SecretStr):
         return value.get_secret_value()
@@ -303,14 +303,14 @@ def _text_or_file(value: object) -> str:
 def _dsn(value: object, info: ValidationInfo) -> SecretStr | None:
     if value is None and reading(info) is None:
         return None  # only the built-in set may lack it: its check then observes `unknown`
-    text = _secret(value, info)
+    text = secret(value, info)
     check_template(text)
     if not has_template(text) and not (re.match(r"postgres(ql)?://", text) or "=" in text):
         raise ValueError("expected a PostgreSQL address such as postgresql://user:password@host:5432/database")
     return SecretStr(text)
 
 
-Dsn = Annotated[SecretStr | None, BeforeValidator(_dsn), WithJsonSchema(_SECRET_SCHEMA)]
+Dsn = Annotated[SecretStr | None, BeforeValidator(_dsn), WithJsonSchema(SECRET_SCHEMA)]
 
 
 def _headers(value: object, info: ValidationInfo) -> dict[str, str]:
@@ -327,7 +327,7 @@ def _headers(value: object, info: ValidationInfo) -> dict[str, str]:
 
 def _header_text(name: str, given: object, info: ValidationInfo) -> str:
     try:
-        text = _secret(given, info)
+        text = secret(given, info)
         check_template(text)
     except ValueError as error:
         raise ValueError(f"header {name}: {error}") from error
@@ -340,16 +340,16 @@ Headers = Annotated[
     dict[str, str],
     BeforeValidator(_headers),
     WithJsonSchema(
-        {"type": "object", "additionalProperties": {"anyOf": [*_SECRET_SCHEMA["anyOf"], {"type": "integer"}]}}
+        {"type": "object", "additionalProperties": {"anyOf": [*SECRET_SCHEMA["anyOf"], {"type": "integer"}]}}
     ),
 ]
 
 
 def _request_body(value: object, info: ValidationInfo) -> str:
-    return plain(_secret(value, info))
+    return plain(secret(value, info))
 
 
-RequestBody = Annotated[str, BeforeValidator(_request_body), WithJsonSchema(_SECRET_SCHEMA)]
+RequestBody = Annotated[str, BeforeValidator(_request_body), WithJsonSchema(SECRET_SCHEMA)]
 
 
 # --- HTTP expectations ---

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from guard.config.checks import CHECK_TYPES
 from guard.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 
 KeyPath = tuple[str | int, ...]
 
-_SECRET_KEYS = frozenset({"dsn", "headers", "store"})
-_LATER_CHECKS = frozenset({"command", "tcp", "tls", "prometheus"})
+_SECRET_KEYS = frozenset({"dsn", "headers", "store", "command", "env"})
+_LATER_CHECKS = frozenset({"prometheus"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,10 @@ def follow_on(error: ErrorDetails) -> bool:
     return error["type"] == "too_short" and bool(error["input"])
 
 
+def _types() -> str:
+    return f"{', '.join(CHECK_TYPES[:-1])} or {CHECK_TYPES[-1]}"
+
+
 def explain(error: ErrorDetails, path: KeyPath, known: Sequence[str], got: str) -> str:
     """One pydantic error in guard's own words."""
     context = error.get("ctx", {})
@@ -98,10 +103,10 @@ def explain(error: ErrorDetails, path: KeyPath, known: Sequence[str], got: str) 
         case "literal_error":
             return f"expected {str(context['expected']).replace(chr(39), '')}{got}"
         case "union_tag_not_found":
-            return "missing key type: http, postgres or docker"
+            return f"missing key type: {_types()}"
         case "union_tag_invalid":
             later = " (not supported by this version)" if context.get("tag") in _LATER_CHECKS else ""
-            return f"expected the type http, postgres or docker, got {show_value(context.get('tag'))}{later}"
+            return f"expected the type {_types()}, got {show_value(context.get('tag'))}{later}"
         case "model_type" | "model_attributes_type" | "dict_type" | "dataclass_type":
             return f"expected a mapping of keys to values{got}"
         case "tuple_type" | "list_type":

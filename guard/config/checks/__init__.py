@@ -6,23 +6,37 @@ from typing import Annotated
 
 from pydantic import Field
 
+from guard.config.checks.command import CommandCheck
 from guard.config.checks.docker import DockerCheck
 from guard.config.checks.http import HttpCheck, HttpExpect
 from guard.config.checks.postgres import PostgresCheck
+from guard.config.checks.tcp import TcpCheck
+from guard.config.checks.tls import TlsCheck
 
 __all__ = [
     "CHECK_TYPES",
     "THRESHOLD_KEYS",
     "Check",
+    "CommandCheck",
     "DockerCheck",
     "HttpCheck",
     "HttpExpect",
     "PostgresCheck",
+    "TcpCheck",
+    "TlsCheck",
     "settle",
 ]
 
-Check = Annotated[HttpCheck | PostgresCheck | DockerCheck, Field(discriminator="type")]
-CHECK_TYPES = ("http", "postgres", "docker")
+Check = Annotated[
+    HttpCheck
+    | PostgresCheck
+    | DockerCheck
+    | TcpCheck
+    | TlsCheck
+    | CommandCheck,
+    Field(discriminator="type"),
+]  # fmt: skip # one line per type
+CHECK_TYPES = ("http", "postgres", "docker", "tcp", "tls", "command")
 THRESHOLD_KEYS = ("interval", "timeout", "failure_threshold", "warning_threshold", "success_threshold")
 
 

@@ -15,6 +15,8 @@ from guard.config.durations import LONGEST_S, format_duration, parse_duration
         ("5m", 300.0),
         ("1h", 3600.0),
         ("1h30m", 5400.0),
+        ("14d", 1209600.0),
+        ("1d12h", 129600.0),
         ("1m500ms", 60.5),
         ("1.5s", 1.5),
         ("30", 30.0),
