@@ -69,21 +69,27 @@ class HttpProbe:
         )
 
     async def measure(self) -> Measurement:
+        answer, latency = await self.fetch()
+        if isinstance(answer, Measurement):
+            return answer
+        return judge(self._expect, answer, latency, self._limits, self._under_test())
+
+    async def fetch(self) -> tuple[Answer | Measurement, float]:
+        """The answer and the seconds it took; where there is none, what that says of the server or of guard."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         attempt = _Attempt(self._names, self._tls, self._url)
         deadline = asyncio.timeout(self._timeout_s)
         try:
             async with deadline:
-                answer = await self._ask(attempt)
+                return await self._ask(attempt), loop.time() - began
         except TlsFilesError as error:
-            return unknown(str(error))
+            return unknown(str(error)), 0.0
         except (OSError, httpx.HTTPError, httpx.InvalidURL, h11.LocalProtocolError) as error:
             latency = loop.time() - began
             if deadline.expired():
-                return attempt.out_of_time(self._timeout_s, latency)
-            return attempt.failed(error, latency)
-        return judge(self._expect, answer, loop.time() - began, self._limits, self._under_test())
+                return attempt.out_of_time(self._timeout_s, latency), latency
+            return attempt.failed(error, latency), latency
 
     async def _ask(self, attempt: _Attempt) -> Answer:
         # A client for each check: it holds cookies and nothing else, and costs 0.1 ms without a transport of its own.

@@ -6,7 +6,16 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from guard.config.checks import CommandCheck, DockerCheck, HttpCheck, HttpExpect, PostgresCheck, TcpCheck, TlsCheck
+from guard.config.checks import (
+    CommandCheck,
+    DockerCheck,
+    HttpCheck,
+    HttpExpect,
+    PostgresCheck,
+    PrometheusCheck,
+    TcpCheck,
+    TlsCheck,
+)
 from guard.config.checks.http import HttpVersion
 from guard.config.schema import (
     ComposeTarget,
@@ -74,6 +83,7 @@ _CHECK_MODELS: dict[str, type[BaseModel]] = {
     "tcp": TcpCheck,
     "tls": TlsCheck,
     "command": CommandCheck,
+    "prometheus": PrometheusCheck,
 }
 _SECTIONS: dict[str, type[BaseModel]] = {
     "defaults": Defaults,

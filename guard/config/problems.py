@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 KeyPath = tuple[str | int, ...]
 
 _SECRET_KEYS = frozenset({"dsn", "headers", "store", "command", "env"})
-_LATER_CHECKS = frozenset({"prometheus"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +104,7 @@ def explain(error: ErrorDetails, path: KeyPath, known: Sequence[str], got: str) 
         case "union_tag_not_found":
             return f"missing key type: {_types()}"
         case "union_tag_invalid":
-            later = " (not supported by this version)" if context.get("tag") in _LATER_CHECKS else ""
-            return f"expected the type {_types()}, got {show_value(context.get('tag'))}{later}"
+            return f"expected the type {_types()}, got {show_value(context.get('tag'))}"
         case "model_type" | "model_attributes_type" | "dict_type" | "dataclass_type":
             return f"expected a mapping of keys to values{got}"
         case "tuple_type" | "list_type":

@@ -10,6 +10,7 @@ from guard.config.checks.command import CommandCheck
 from guard.config.checks.docker import DockerCheck
 from guard.config.checks.http import HttpCheck, HttpExpect
 from guard.config.checks.postgres import PostgresCheck
+from guard.config.checks.prometheus import PrometheusCheck
 from guard.config.checks.tcp import TcpCheck
 from guard.config.checks.tls import TlsCheck
 
@@ -22,6 +23,7 @@ __all__ = [
     "HttpCheck",
     "HttpExpect",
     "PostgresCheck",
+    "PrometheusCheck",
     "TcpCheck",
     "TlsCheck",
     "settle",
@@ -33,10 +35,11 @@ Check = Annotated[
     | DockerCheck
     | TcpCheck
     | TlsCheck
-    | CommandCheck,
+    | CommandCheck
+    | PrometheusCheck,
     Field(discriminator="type"),
 ]  # fmt: skip # one line per type
-CHECK_TYPES = ("http", "postgres", "docker", "tcp", "tls", "command")
+CHECK_TYPES = ("http", "postgres", "docker", "tcp", "tls", "command", "prometheus")
 THRESHOLD_KEYS = ("interval", "timeout", "failure_threshold", "warning_threshold", "success_threshold")
 
 
