@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from guard.config.checks import (
+    CHECK_TYPES,
     CommandCheck,
     DockerCheck,
     HttpCheck,
@@ -17,6 +18,7 @@ from guard.config.checks import (
     TlsCheck,
 )
 from guard.config.checks.http import HttpVersion
+from guard.config.checks.plugin import installed, settings_of
 from guard.config.schema import (
     ComposeTarget,
     Defaults,
@@ -107,6 +109,8 @@ def known_keys(section: tuple[str | int, ...], check_type: object) -> tuple[str,
         return tuple(HttpExpect.__dataclass_fields__)
     if names[-1] == "checks":
         model = _CHECK_MODELS.get(str(check_type))
+        if model is None and str(check_type) in installed():
+            model = settings_of(str(check_type))
         return tuple(model.model_fields) if model else ("type",)
     section_model = _SECTIONS.get(names[-1])
     return tuple(section_model.model_fields) if section_model else ()
@@ -119,4 +123,8 @@ def json_schema() -> dict[str, object]:
         shape = schema["$defs"][model.__name__]
         shape["required"] = ["type", *shape.get("required", [])]  # a default only for code that builds a check
         del shape["properties"]["name"]["default"]
+    # A plug-in knows its keys, an editor does not: whatever has another type is left to guard.
+    foreign = schema["$defs"]["PluginSettings"]
+    foreign["additionalProperties"] = True
+    foreign["properties"]["type"]["not"] = {"enum": list(CHECK_TYPES)}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from guard.config.checks import CHECK_TYPES
+from guard.config.checks.plugin import installed
 from guard.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ def follow_on(error: ErrorDetails) -> bool:
 
 
 def _types() -> str:
-    return f"{', '.join(CHECK_TYPES[:-1])} or {CHECK_TYPES[-1]}"
+    types = [*CHECK_TYPES, *sorted(set(installed()) - set(CHECK_TYPES))]
+    return f"{', '.join(types[:-1])} or {types[-1]}"
 
 
 def explain(error: ErrorDetails, path: KeyPath, known: Sequence[str], got: str) -> str:
@@ -99,6 +101,8 @@ def explain(error: ErrorDetails, path: KeyPath, known: Sequence[str], got: str) 
             return unknown_key(str(path[-1]), known)
         case "value_error":
             return f"{context['error']}{got}"
+        case "plug_in":
+            return str(context["said"])
         case "literal_error":
             return f"expected {str(context['expected']).replace(chr(39), '')}{got}"
         case "union_tag_not_found":
