@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from guard.checks.site import Site
+from guard.checks.site import SHORT_ID, Site
 from guard.checks.verdict import excerpt, unhealthy, unknown
 from guard.config.schema import DockerCheck
 from guard.errors import ConfigError, EngineDown, EngineError
-from guard.model import ContainerFacts, ContainerUnit, Host, Measurement, State, SwarmUnit, TaskFacts, Unit
+from guard.model import ContainerFacts, ContainerUnit, Host, Image, Measurement, State, SwarmUnit, TaskFacts, Unit
 from guard.ports import Engines
 
 SETTLE_S = 60.0
@@ -45,6 +45,7 @@ class DockerProbe:
         timeout_s: float,
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         managers: tuple[Host, ...] = (),
+        under_test: Callable[[], Image | None] = lambda: None,
     ) -> None:
         self._engines = engines
         self._host = host
@@ -52,6 +53,7 @@ class DockerProbe:
         self._timeout_s = timeout_s
         self._wall_clock = wall_clock
         self._managers = managers  # of a Swarm service: any one of them can be asked
+        self._under_test = under_test
         self._previous: _Look | None = None
 
     @classmethod
@@ -60,7 +62,10 @@ class DockerProbe:
         unit = own or site.unit
         if unit is None:
             raise ConfigError(f"check {check.name} names no container", hint="Add `container:` to it or its service.")
-        return cls(site.engines, site.host, unit, check.timeout, managers=site.hosts if own is None else ())
+        if unit != site.unit:  # a container beside the service: no release of it is under test
+            return cls(site.engines, site.host, unit, check.timeout)
+        managers = site.hosts if own is None else ()
+        return cls(site.engines, site.host, unit, check.timeout, managers=managers, under_test=site.under_test)
 
     async def measure(self) -> Measurement:
         loop = asyncio.get_running_loop()
@@ -92,6 +97,10 @@ class DockerProbe:
             state, reason = State.UNHEALTHY, f"restarted since the last look{_restarts(facts)}"
         elif state is State.HEALTHY and restarted_at is not None and now - restarted_at < SETTLE_S:
             state, reason = State.DEGRADED, f"restarted {now - restarted_at:.0f} s ago{_restarts(facts)}"
+        should = self._under_test()
+        if state in (State.HEALTHY, State.DEGRADED) and should is not None and _is_another(facts, should):
+            runs, wanted = _shown(facts.image), _shown(should)
+            state, reason = State.UNHEALTHY, f"runs {runs}, not the release under test {wanted}"
         kind = "container" if facts.tasks is None else "service"
         return Measurement(state, latency, f"{kind} {facts.name} {reason}", _evidence(facts))
 
@@ -147,6 +156,19 @@ class DockerProbe:
             return (self._wall_clock() - datetime.fromisoformat(facts.started_at[:19] + "+00:00")).total_seconds()
         except ValueError:
             return -1.0
+
+
+def _is_another(facts: ContainerFacts, should: Image) -> bool:
+    """By image ID. A Swarm manager that has no digest for an image knows it by another ID: that alone says nothing."""
+    image = facts.image
+    if image.image_id == should.image_id:
+        return False
+    told_apart = (image.digest is None) == (should.digest is None) or image.image != should.image
+    return facts.tasks is None or (bool(image.image_id) and told_apart)
+
+
+def _shown(image: Image) -> str:
+    return f"{image.image} ({image.image_id.removeprefix('sha256:')[:SHORT_ID]})"
 
 
 def _of_tasks(tasks: TaskFacts) -> tuple[State, str]:

@@ -90,8 +90,15 @@ class HttpProbe:
         )
 
     async def measure(self) -> Measurement:
+        answer, latency = await self.fetch()
+        if isinstance(answer, Measurement):
+            return answer
+        return judge(self._expect, answer, latency, self._limits, self._under_test())
+
+    async def fetch(self) -> tuple[Answer | Measurement, float]:
+        """The answer and the seconds it took; where there is none, what that says of the server or of guard."""
         if self._first is None:
-            return unknown(self._problem)
+            return unknown(self._problem), 0.0
         loop = asyncio.get_running_loop()
         began = loop.time()
         attempt = _Attempt(self._names, self._tls, self._first)
@@ -102,14 +109,14 @@ class HttpProbe:
                     answer = await attempt.exchange(self._first)
                 else:
                     answer = await _follow(self._redirects, attempt)
+                return answer, loop.time() - began
         except TlsFilesError as error:
-            return unknown(str(error))
+            return unknown(str(error)), 0.0
         except (OSError, BadAnswerError, httpx.HTTPError, httpx.InvalidURL) as error:
             latency = loop.time() - began
             if deadline.expired():
-                return attempt.out_of_time(self._timeout_s, latency)
-            return attempt.failed(error, latency)
-        return judge(self._expect, answer, loop.time() - began, self._limits, self._under_test())
+                return attempt.out_of_time(self._timeout_s, latency), latency
+            return attempt.failed(error, latency), latency
 
 
 def _headers(url: str, given: Mapping[str, str]) -> list[tuple[bytes, bytes]]:

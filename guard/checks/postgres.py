@@ -13,22 +13,23 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
+from guard.checks.postgres_answer import STANDING, Answered, Wanted, judge, standing_of
 from guard.checks.site import Site
 from guard.checks.verdict import excerpt, of_os_error, unhealthy, unknown
 from guard.config.schema import PostgresCheck
 from guard.engines.local import OWN_ERRNOS
 from guard.engines.resolve import Resolver, resolver
-from guard.model import Measurement, State
+from guard.model import Measurement
 
 if TYPE_CHECKING:
     import psycopg
-
-Expected = str | int | float | bool | None
 
 # The server is there and will not have guard: guard's configuration, as with a missing secret.
 _REFUSALS = ("password authentication failed", "no password supplied", "no pg_hba.conf entry")
 _SYNTAX_ERROR = "42601"
 _OWN_ERRORS = tuple(os.strerror(number) for number in OWN_ERRNOS)
+
+ANYTHING = Wanted()
 
 _abandoned: set[asyncio.Task[Measurement]] = set()
 
@@ -41,7 +42,7 @@ class PostgresProbe:
         dsn: str | None,
         timeout_s: float,
         query: str = "select 1",
-        expect: Expected = None,
+        wanted: Wanted = ANYTHING,
         *,
         problem: str = "",
         names: Resolver = resolver,
@@ -52,19 +53,20 @@ class PostgresProbe:
         self._dsn = dsn
         self._timeout_s = timeout_s
         self._query = query
-        self._expect = expect
+        self._wanted = wanted
         self._problem = problem
         self._names = names
 
     @classmethod
     def build(cls, check: PostgresCheck, site: Site) -> PostgresProbe:
         dsn = None if check.dsn is None else site.render(check.dsn.get_secret_value(), f"check {check.name}")
-        return cls(dsn, check.timeout, check.query, check.expect, problem=check.problem)
+        wanted = Wanted(check.expect, check.role, check.max_lag, check.degraded_above, check.unhealthy_above)
+        return cls(dsn, check.timeout, check.query, wanted, problem=check.problem)
 
     async def measure(self) -> Measurement:
         if self._dsn is None:
             return unknown(self._problem or "the secret with the database's address is missing")
-        attempt = _Attempt(self._dsn, self._query, self._expect, self._timeout_s, self._names)
+        attempt = _Attempt(self._dsn, self._query, self._wanted, self._timeout_s, self._names)
         task = asyncio.create_task(attempt.run())
         try:
             await asyncio.wait({task}, timeout=self._timeout_s)
@@ -75,10 +77,10 @@ class PostgresProbe:
 
 
 class _Attempt:
-    def __init__(self, dsn: str, query: str, expect: Expected, timeout_s: float, names: Resolver) -> None:
+    def __init__(self, dsn: str, query: str, wanted: Wanted, timeout_s: float, names: Resolver) -> None:
         self._dsn = dsn
         self._query = query
-        self._expect = expect
+        self._wanted = wanted
         self._timeout_s = timeout_s
         self._names = names
         self._secret = ""
@@ -95,16 +97,17 @@ class _Attempt:
             parameters = await self._parameters()
             self._step = "connecting"
             self._connection = await psycopg.AsyncConnection.connect(**parameters)  # type: ignore[arg-type]
+            connected = loop.time() - began
             self._step = "waiting for the query"
             try:
-                row = await self._first_row(self._connection)
+                answered = await self._answered(self._connection, connected)
             finally:
                 await self._connection.close()
         except psycopg.Error as error:
             return self._failed(error, loop.time() - began)
         except OSError as error:
             return of_os_error(error, self._where, loop.time() - began)
-        return self._judge(row, loop.time() - began)
+        return judge(self._wanted, answered, loop.time() - began)
 
     async def _parameters(self) -> dict[str, str | int]:
         """The DSN as keywords, with its host names resolved here: psycopg would use threads without a bound."""
@@ -134,13 +137,19 @@ class _Attempt:
         names, addresses, numbers = zip(*entries, strict=True)
         return {"host": ",".join(names), "hostaddr": ",".join(addresses), "port": ",".join(numbers)}
 
-    async def _first_row(self, connection: psycopg.AsyncConnection[tuple[object, ...]]) -> tuple[object, ...] | None:
+    async def _answered(self, connection: psycopg.AsyncConnection[tuple[object, ...]], connect_s: float) -> Answered:
+        standing = None
         async with connection.cursor() as cursor:
             # In the query's own transaction, so that it also holds behind a pooler, and only there. The transaction
             # is never committed: a check leaves nothing behind.
             await cursor.execute(f"set local statement_timeout = {math.ceil(self._timeout_s * 1000)}".encode())
+            if self._wanted.asks_standing:
+                await cursor.execute(STANDING)
+                found = await cursor.fetchone()
+                standing = standing_of(found) if found is not None else None
             await cursor.execute(self._query.encode())
-            return await cursor.fetchone() if cursor.description else None
+            row = await cursor.fetchone() if cursor.description else None
+        return Answered(row, connect_s, standing)
 
     def sever(self, task: asyncio.Task[Measurement]) -> None:
         """Give up at once: the task ends by itself, or, where nothing is connected yet, by being cancelled."""
@@ -175,17 +184,6 @@ class _Attempt:
         if self._step == "resolving the name" or bad_option or error.sqlstate == _SYNTAX_ERROR:
             return unknown(f"guard cannot run this check: {text}", evidence)
         return unhealthy(text, latency, evidence)
-
-    def _judge(self, row: tuple[object, ...] | None, latency: float) -> Measurement:
-        if self._expect is None:
-            return Measurement(State.HEALTHY, latency, "the query was answered")
-        if row is None:
-            return unhealthy(f"the query has no row, expected {self._expect!r}", latency)
-        found = row[0]
-        same = found == self._expect and isinstance(found, bool) == isinstance(self._expect, bool)
-        if same or str(found) == str(self._expect):  # numeric, uuid, dates: compared as they are written
-            return Measurement(State.HEALTHY, latency, f"the query gave {excerpt(repr(self._expect))}")
-        return unhealthy(f"the query gave {excerpt(repr(found))}, expected {self._expect!r}", latency)
 
 
 def _forget(task: asyncio.Task[Measurement]) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import entry_points
 from typing import Protocol, cast
 
 from guard.checks.site import Site
+from guard.config.checks.plugin import PluginSettings, installed
 from guard.config.schema import Check
 from guard.errors import ConfigError
 from guard.ports import Probe
-
-GROUP = "guard.checks"
 
 
 class ProbeType(Protocol):
@@ -26,12 +24,25 @@ class ProbeType(Protocol):
 
 def build(check: Check, site: Site) -> Probe:
     """The probe of one target; ConfigError when a variable of the host is missing."""
+    if isinstance(check, PluginSettings):
+        return _foreign(check, site)
     return probe_type(check.type).build(check, site)
+
+
+def _foreign(check: PluginSettings, site: Site) -> Probe:
+    """A plug-in gets its texts with the host's variables in them."""
+    what = f"check {check.name}"
+    filled = {key: site.render(text, what) for key, text in check.texts().items()}
+    try:
+        return probe_type(check.type).build(check.model_copy(update=filled), site)
+    except Exception as error:
+        where = installed()[check.type].value
+        raise ConfigError(f"{what}: the plug-in {where} cannot make its probe: {error!r}") from error
 
 
 @cache
 def probe_type(name: str) -> ProbeType:
-    found = {point.name: point for point in entry_points(group=GROUP)}
+    found = installed()
     if name not in found:
         raise ConfigError(
             f"there is no check of type {name!r}",

@@ -6,9 +6,20 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from guard.config.checks import CommandCheck, DockerCheck, HttpCheck, HttpExpect, PostgresCheck, TcpCheck, TlsCheck
+from guard.config.checks import (
+    CHECK_TYPES,
+    CommandCheck,
+    DockerCheck,
+    HttpCheck,
+    HttpExpect,
+    PostgresCheck,
+    PrometheusCheck,
+    TcpCheck,
+    TlsCheck,
+)
 from guard.config.checks.base import FlappingConfig
 from guard.config.checks.http import HttpVersion
+from guard.config.checks.plugin import installed, settings_of
 from guard.config.schema import (
     ComposeTarget,
     Defaults,
@@ -80,6 +91,7 @@ _CHECK_MODELS: dict[str, type[BaseModel]] = {
     "tcp": TcpCheck,
     "tls": TlsCheck,
     "command": CommandCheck,
+    "prometheus": PrometheusCheck,
 }
 _SECTIONS: dict[str, type[BaseModel]] = {
     "defaults": Defaults,
@@ -105,6 +117,8 @@ def known_keys(section: tuple[str | int, ...], check_type: object) -> tuple[str,
         return tuple(HttpExpect.__dataclass_fields__)
     if names[-1] == "checks":
         model = _CHECK_MODELS.get(str(check_type))
+        if model is None and str(check_type) in installed():
+            model = settings_of(str(check_type))
         return tuple(model.model_fields) if model else ("type",)
     section_model = _SECTIONS.get(names[-1])
     if section_model is None:
@@ -119,4 +133,8 @@ def json_schema() -> dict[str, object]:
         shape = schema["$defs"][model.__name__]
         shape["required"] = ["type", *shape.get("required", [])]  # a default only for code that builds a check
         del shape["properties"]["name"]["default"]
+    # A plug-in knows its keys, an editor does not: whatever has another type is left to guard.
+    foreign = schema["$defs"]["PluginSettings"]
+    foreign["additionalProperties"] = True
+    foreign["properties"]["type"]["not"] = {"enum": list(CHECK_TYPES)}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -157,10 +157,11 @@ def _problem(error: ErrorDetails, at: KeyPath, read: source.Source) -> Problem:
 
 
 def _without_tags(loc: tuple[str | int, ...]) -> KeyPath:
-    """pydantic puts the tag of a union into the path: services, 0, checks, 1, http, url."""
-    for index, part in enumerate(loc[:-2]):
+    """pydantic puts the tags of unions into the path: services, 0, checks, 1, built-in, http, url."""
+    for index, part in enumerate(loc[:-1]):
         if part == "checks" and isinstance(loc[index + 1], int):
-            return (*loc[: index + 2], *loc[index + 3 :])
+            tags = 2 if loc[index + 2 : index + 3] == ("built-in",) else 1
+            return (*loc[: index + 2], *loc[index + 2 + tags :])
     return loc
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from guard.config.checks import CHECK_TYPES
+from guard.config.checks.plugin import installed
 from guard.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 KeyPath = tuple[str | int, ...]
 
 _SECRET_KEYS = frozenset({"dsn", "headers", "store", "command", "env"})
-_LATER_CHECKS = frozenset({"prometheus"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,8 @@ def follow_on(error: ErrorDetails) -> bool:
 
 
 def _types() -> str:
-    return f"{', '.join(CHECK_TYPES[:-1])} or {CHECK_TYPES[-1]}"
+    types = [*CHECK_TYPES, *sorted(set(installed()) - set(CHECK_TYPES))]
+    return f"{', '.join(types[:-1])} or {types[-1]}"
 
 
 def explain(error: ErrorDetails, path: KeyPath, known: Sequence[str], got: str) -> str:
@@ -100,13 +101,14 @@ def explain(error: ErrorDetails, path: KeyPath, known: Sequence[str], got: str) 
             return unknown_key(str(path[-1]), known)
         case "value_error":
             return f"{context['error']}{got}"
+        case "plug_in":
+            return str(context["said"])
         case "literal_error":
             return f"expected {str(context['expected']).replace(chr(39), '')}{got}"
         case "union_tag_not_found":
             return f"missing key type: {_types()}"
         case "union_tag_invalid":
-            later = " (not supported by this version)" if context.get("tag") in _LATER_CHECKS else ""
-            return f"expected the type {_types()}, got {show_value(context.get('tag'))}{later}"
+            return f"expected the type {_types()}, got {show_value(context.get('tag'))}"
         case "model_type" | "model_attributes_type" | "dict_type" | "dataclass_type":
             return f"expected a mapping of keys to values{got}"
         case "tuple_type" | "list_type":

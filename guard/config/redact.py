@@ -10,7 +10,7 @@ from guard.config.schema import GuardConfig
 
 MASK = "***"
 
-_SECRET_HEADER = re.compile(r"auth|cookie|token|secret|key|passw|pwd|session|credential|signature", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"auth|cookie|token|secret|key|passw|pwd|session|credential|signature", re.IGNORECASE)
 _NEVER_MASKED = frozenset({"name", "type", "depends_on"})  # identities: a report without them says nothing
 _KEY_VALUE_PASSWORD = re.compile(r"((?:ssl)?password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&]+)", re.IGNORECASE)
 
@@ -30,14 +30,11 @@ def redacted(config: GuardConfig) -> dict[str, object]:
                 entry["dsn"] = MASK if text in config.secrets else redact_address(text)
             if entry.get("body") is not None:
                 entry["body"] = MASK  # a request's; nobody knows where in it a password stands
-            if "headers" in entry:
-                entry["headers"] = {
-                    name: MASK if _SECRET_HEADER.search(name) else value for name, value in entry["headers"].items()
-                }
-            if "env" in entry:
-                entry["env"] = {
-                    name: MASK if _SECRET_HEADER.search(name) else value for name, value in entry["env"].items()
-                }
+            for key in ("headers", "env"):
+                if key in entry:
+                    entry[key] = {
+                        name: MASK if _SECRET_NAME.search(name) else value for name, value in entry[key].items()
+                    }
     cleaned = _clean(plain, config.secrets)
     return cleaned if isinstance(cleaned, dict) else {}
 

@@ -122,10 +122,11 @@ class GateRun:
                 self._onsets.known_before({key: one for key, one in known.items() if one.at <= another})
 
     async def _candidates(self) -> dict[str, Release | None]:
-        """Enter what runs now as candidates, and call out what was rejected before."""
+        """Enter what runs now as candidates, and expect it from now on; call out what was rejected before."""
         found: dict[str, Release | None] = {}
         for name, bound in self._services.items():
             facts = await look(self._session, bound)
+            self._session.under_test.expect(bound, ledger.running_images(facts))
             self._rejected[name] = await ledger.called_out(self._session, name, facts)
             for image in self._rejected[name]:
                 self._session.log.warning("this release was rejected before", service=name, image=image)

@@ -7,7 +7,8 @@ from datetime import datetime
 
 from guard.decide import blame
 from guard.decide.blame import Failing
-from guard.model import HostPlan, HostState, Release, Rollback, RollbackOutcome
+from guard.decide.target import rejected_ids
+from guard.model import HostFacts, HostPlan, HostState, Image, Release, ReleaseState, Rollback, RollbackOutcome
 
 _TOUCHED = (RollbackOutcome.RESTORED, RollbackOutcome.PARTIAL, RollbackOutcome.FAILED)
 
@@ -44,3 +45,28 @@ def failed_before(
     """What failed in the same way before the release came that is to be left."""
     left = {host: plan.from_ for host, plan in plans.items() if plan.changes and plan.from_ is not None}
     return blame.failed_before(crossed, blame.last_of_another(left, releases, earlier_seen)) if left else ()
+
+
+def went_back(
+    should: Mapping[str, Image | None], facts: Mapping[str, HostFacts], releases: Sequence[Release]
+) -> frozenset[str]:
+    """Hosts on which somebody else put an earlier good release back while a later one (``should``) was under test.
+
+    That release is not the bad one: nothing is rolled back from it, and it is not rejected.
+    """
+    rejected = rejected_ids(releases)
+    back = set()
+    for host, seen in facts.items():
+        wanted = should.get(host)
+        if wanted is None or seen.running is None or seen.running.image.image_id == wanted.image_id:
+            continue
+        runs = seen.running.image.image_id
+        good = any(
+            (release.healthy or release.state is ReleaseState.GOOD)
+            and host in release.hosts
+            and release.hosts[host].image_id == runs
+            for release in releases
+        )
+        if good and runs not in rejected:
+            back.add(host)
+    return frozenset(back)

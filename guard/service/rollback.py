@@ -134,7 +134,9 @@ async def decide(session: Session, bound: Bound, order: Order, seen: Mapping[str
     automatic = past.last_touching(tuple(r for r in attempts if r.trigger is Trigger.THRESHOLD))
     facts = seen if seen is not None else await look(session, bound, releases, order.to)
     releases = on_record(bound, releases, facts)
-    plans = _plans(bound, order, facts, releases, last)
+    should = {host: session.under_test.image(bound.name, host) for host in facts}
+    back = past.went_back(should, facts, releases)
+    plans = _plans(bound, order, facts, releases, last, back)
     if seen is None:  # what was prepared needs no registry any more
         plans = await with_pullable(session, bound, facts, plans)
     plan = _plan(session, bound, order, plans)
@@ -226,9 +228,14 @@ async def verify_and_end(
         await asyncio.to_thread(store.set_phase, rollback.id, Phase.VERIFYING)
         how_long = f"for {bound.config.rollback.verify_for:g} s" if changed else "once, for nothing had to be changed"
         session.tell(Event(Kind.VERIFYING, bound.name, f"the same checks, {how_long}"))
-        verified, told = await verify(
-            session, bound if bound.swarm else bound.narrowed(done), changed, stop, rollback.id
-        )
+        targets = {host: r.to for host in done if (r := known[host]).to is not None}
+        session.under_test.expect(bound, targets)
+        try:
+            verified, told = await verify(
+                session, bound if bound.swarm else bound.narrowed(done), changed, stop, rollback.id
+            )
+        finally:
+            session.under_test.forget(bound)
     outcome = outcome_of(known, verified)
     await ours.confirm()
     await settle(session, bound, rollback, known, outcome, verified, rejects=plan.rejects)
@@ -297,6 +304,7 @@ def _plans(
     facts: Mapping[str, HostFacts],
     releases: tuple[Release, ...],
     last: Rollback | None,
+    back: frozenset[str],
 ) -> dict[str, HostPlan]:
     config = bound.config.rollback
     only_failing = config.scope == "failing" and order.failing
@@ -304,7 +312,7 @@ def _plans(
         to=order.to,
         force=order.force,
         fallback=config.fallback,
-        bad=bad_images(list(facts.values()), order.failing, releases),
+        bad=bad_images(list(facts.values()), order.failing - back, releases),
         restored=past.aimed_at(last) if order.trigger is Trigger.MANUAL else None,
     )
     plans = {}
@@ -313,6 +321,9 @@ def _plans(
             image = seen.running.image
             source = "nothing was deployed here since it was healthy"
             plans[name] = HostPlan(name, seen.container, image, image, source=source)
+        elif name in back and seen.running is not None:
+            image = seen.running.image
+            plans[name] = HostPlan(name, seen.container, image, image, source="it runs a good release again already")
         elif only_failing and name not in order.failing and seen.running is not None:
             image = seen.running.image
             plans[name] = HostPlan(name, seen.container, image, image, source="none of its targets failed")

@@ -59,21 +59,31 @@ class Bound:
 
 
 class UnderTest:
-    """Which image should run where: what a gate or a watch found and judges now, or what a rollback has put there.
+    """Which image must run where: what a gate found at its start, and what a rollback has put there while it verifies.
 
-    Checks ask it, so that an old instance which still answers does not pass for the new one.
+    Checks ask it, so that an old instance which still answers does not pass for the new one. A watch expects nothing:
+    another image under its eyes is a new deploy, and no failure.
     """
 
     def __init__(self) -> None:
-        self._images: dict[tuple[str, str], Image] = {}
+        self._images: dict[str, dict[str, Image]] = {}
 
-    def expect(self, service: str, images: Mapping[str, Image]) -> None:
-        """From now on these images, by host."""
-        self._images |= {(service, host): image for host, image in images.items()}
+    def expect(self, bound: Bound, images: Mapping[str, Image]) -> None:
+        """From now on these images by host, and nothing on other hosts. A Swarm service has one, whoever is asked."""
+        one_for_all = {host.name: image for image in images.values() for host in bound.hosts} if bound.swarm else {}
+        self._images[bound.name] = {**images, **one_for_all}
+
+    def forget(self, bound: Bound) -> None:
+        """From now on anything may run there."""
+        self._images.pop(bound.name, None)
 
     def image(self, service: str, host: str) -> Image | None:
-        """None: nothing is known, so anything may run there."""
-        return self._images.get((service, host))
+        """None: nothing is expected. ``host`` "": what every host runs, if it is the same everywhere."""
+        expected = self._images.get(service, {})
+        if host:
+            return expected.get(host)
+        ids = {image.image_id for image in expected.values()}
+        return next(iter(expected.values())) if len(ids) == 1 else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,26 @@ def test_a_bad_release_is_rolled_back_on_every_host(
     assert [r["state"] for r in guard.json("releases", "web").json["releases"][:2]] == ["good", "rejected"]
 
 
+def test_a_release_that_somebody_took_back_during_the_gate_does_not_pass(guard: Guard, fleet: Fleet) -> None:
+    """What answers then is the old release: it is neither green nor itself rolled back or rejected."""
+    assert guard("snapshot", "web").code == 0
+    deploy(fleet, "1.1.0", Behaviour.GOOD)
+    fleet.wait_healthy()
+    patient = config()
+    patient["defaults"]["failure_threshold"] = 12  # longer than a deploy takes
+    guard.configure(patient)
+    gate = guard.start("gate", "web", "--for", "30s", "--output", "json")
+    while guard.json("releases", "web").json["releases"][0]["hosts"]["web1"]["image"] != "web:1.1.0":
+        assert gate.poll() is None
+    deploy(fleet, "1.0.0", Behaviour.GOOD)
+    out, err = gate.communicate(timeout=100)
+    assert gate.returncode == 3, out + err
+    assert "not the release under test web:1.1.0" in out
+    assert running(fleet) == everywhere("1.0.0")
+    states = {r["hosts"]["web1"]["image"]: r["state"] for r in guard.json("releases", "web").json["releases"]}
+    assert states["web:1.0.0"] != "rejected"
+
+
 def test_the_record_the_backup_tag_and_the_private_artifacts_are_there(guard: Guard, fleet: Fleet) -> None:
     guard("snapshot", "web")
     deploy(fleet, "1.1.0", Behaviour.ERROR)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
+from guard.config.checks.base import CheckBase
 from guard.config.checks.command import CommandCheck
 from guard.config.checks.docker import DockerCheck
 from guard.config.checks.http import HttpCheck, HttpExpect
+from guard.config.checks.plugin import PluginCheck, PluginSettings, installed
 from guard.config.checks.postgres import PostgresCheck
+from guard.config.checks.prometheus import PrometheusCheck
 from guard.config.checks.tcp import TcpCheck
 from guard.config.checks.tls import TlsCheck
 
@@ -21,22 +24,40 @@ __all__ = [
     "DockerCheck",
     "HttpCheck",
     "HttpExpect",
+    "PluginSettings",
     "PostgresCheck",
+    "PrometheusCheck",
     "TcpCheck",
     "TlsCheck",
     "settle",
 ]
 
-Check = Annotated[
+BuiltIn = Annotated[
     HttpCheck
     | PostgresCheck
     | DockerCheck
     | TcpCheck
     | TlsCheck
-    | CommandCheck,
+    | CommandCheck
+    | PrometheusCheck,
     Field(discriminator="type"),
 ]  # fmt: skip # one line per type
-CHECK_TYPES = ("http", "postgres", "docker", "tcp", "tls", "command")
+CHECK_TYPES = ("http", "postgres", "docker", "tcp", "tls", "command", "prometheus")
+
+
+def _kind(value: object) -> str:
+    """A type that nobody brings is left to the built-in ones, which say so."""
+    if isinstance(value, CheckBase):
+        return "plug-in" if isinstance(value, PluginSettings) else "built-in"
+    named = value.get("type") if isinstance(value, dict) else None
+    foreign = isinstance(named, str) and named not in CHECK_TYPES and named in installed()
+    return "plug-in" if foreign else "built-in"
+
+
+Check = Annotated[
+    Annotated[BuiltIn, Tag("built-in")] | Annotated[PluginCheck, Tag("plug-in")],
+    Discriminator(_kind),
+]
 THRESHOLD_KEYS = (
     "interval",
     "timeout",

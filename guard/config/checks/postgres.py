@@ -4,10 +4,31 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator
 
 from guard.config import fields
 from guard.config.checks.base import CheckBase
+
+Scalar = str | int | float | bool | None
+
+
+def _expected(value: object) -> object:
+    """A list is a whole row, kept as a tuple."""
+    listed = value if isinstance(value, (list, tuple)) else [value]
+    if not listed or not all(item is None or isinstance(item, (str, int, float, bool)) for item in listed):
+        raise ValueError("expected text, a number, true or false, or a list of these, one for each column")
+    for item in listed:
+        if isinstance(item, str):
+            fields.plain(item)
+    return tuple(listed) if listed is value else value
+
+
+_SCALAR_SCHEMA = {"type": ["string", "number", "boolean", "null"]}
+Expected = Annotated[
+    Scalar | tuple[Scalar, ...],
+    BeforeValidator(_expected),
+    WithJsonSchema({"anyOf": [_SCALAR_SCHEMA, {"type": "array", "minItems": 1, "items": _SCALAR_SCHEMA}]}),
+]
 
 
 class PostgresCheck(CheckBase):
@@ -20,9 +41,36 @@ class PostgresCheck(CheckBase):
     ]
     query: Annotated[fields.PlainText, Field(description="The query to run.", min_length=1)] = "select 1"
     expect: Annotated[
-        str | int | float | bool | None,
-        Field(description="What the first column of the first row must be. Default: any answer will do."),
+        Expected,
+        Field(description="What the first column of the first row must be; a list: the whole row. Default: anything."),
     ] = None
+    role: Annotated[
+        Literal["primary", "replica"] | None, Field(description="What the server must be. Default: either.")
+    ] = None
+    max_lag: Annotated[
+        fields.PositiveSeconds | None, Field(description="How far a replica may be behind its primary.")
+    ] = None
+    degraded_above: Annotated[
+        fields.PositiveSeconds | None, Field(description="Taking longer than this to connect is degraded.")
+    ] = None
+    unhealthy_above: Annotated[
+        fields.PositiveSeconds | None, Field(description="Taking longer than this to connect is unhealthy.")
+    ] = None
+
+    @field_validator("max_lag", mode="after")
+    @classmethod
+    def _only_a_replica_lags(cls, lag: float | None, info: ValidationInfo) -> float | None:
+        if lag is not None and info.data.get("role") == "primary":
+            raise ValueError("a primary has no lag: leave max_lag out, or expect role: replica")
+        return lag
+
+    @field_validator("unhealthy_above", mode="after")
+    @classmethod
+    def _later_than_degraded(cls, limit: float | None, info: ValidationInfo) -> float | None:
+        sooner = info.data.get("degraded_above")
+        if limit is not None and sooner is not None and limit <= sooner:
+            raise ValueError(f"must be longer than degraded_above ({sooner:g} s)")
+        return limit
 
     def templates(self) -> tuple[str, ...]:
         return () if self.dsn is None else (self.dsn.get_secret_value(),)

@@ -14,6 +14,7 @@ import pytest
 
 from guard.checks import postgres as module
 from guard.checks.postgres import PostgresProbe
+from guard.checks.postgres_answer import Wanted
 from guard.engines.resolve import Resolver
 from guard.model import Measurement, State
 from tests.contract.checks import hostile_servers as servers
@@ -48,6 +49,17 @@ ANSWERS: dict[str, tuple[str, Any, State, str]] = {
     "true is true": ("select true", True, State.HEALTHY, "the query gave True"),
     "true is not 1": ("select 1", True, State.UNHEALTHY, "the query gave 1, expected True"),
     "another number": ("select 2", 1, State.UNHEALTHY, "the query gave 2, expected 1"),
+    "a whole row": ("select 1, 'up', null, true", (1, "up", None, True), State.HEALTHY, "gave (1, 'up', None, True)"),
+    "another row": ("select 1, 'down'", (1, "up"), State.UNHEALTHY, "the query gave (1, 'down'), expected (1, 'up')"),
+    "a shorter row": ("select 1", (1, "up"), State.UNHEALTHY, "the query gave (1), expected (1, 'up')"),
+    "a row of one": ("select 1", (1,), State.HEALTHY, "the query gave (1)"),
+    "null is not the text": ("select null, 1", ("None", 1), State.UNHEALTHY, "(None, 1), expected ('None', 1)"),
+    "a row of written values": (
+        "select 1.50::numeric, date '2026-11-24'",
+        ("1.50", "2026-11-24"),
+        State.HEALTHY,
+        "1.50",
+    ),
     "null": ("select null", 1, State.UNHEALTHY, "the query gave None, expected 1"),
     "no row": ("select 1 where false", 1, State.UNHEALTHY, "the query has no row, expected 1"),
     "no rows at all": ("set local work_mem = 1024", None, State.HEALTHY, "the query was answered"),
@@ -60,7 +72,7 @@ ANSWERS: dict[str, tuple[str, Any, State, str]] = {
 @pytest.mark.parametrize("name", ANSWERS)
 def test_what_the_query_gave_decides(postgres: Postgres, name: str) -> None:
     query, expect, state, reason = ANSWERS[name]
-    measured = measure(postgres.dsn, query, expect)
+    measured = measure(postgres.dsn, query, Wanted(expect))
     assert measured.state is state, measured
     assert reason in measured.reason
 
@@ -74,7 +86,7 @@ def test_an_address_can_be_written_as_keywords_or_be_a_socket(postgres: Postgres
 
 def test_a_check_leaves_nothing_behind(postgres: Postgres) -> None:
     postgres.run("create table if not exists marks (n int); grant all on marks to guard; truncate marks")
-    assert measure(postgres.dsn, "insert into marks values (1) returning n", 1).state is State.HEALTHY
+    assert measure(postgres.dsn, "insert into marks values (1) returning n", Wanted(1)).state is State.HEALTHY
     assert postgres.run("select * from marks") == []
 
 

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from guard.checks.docker import SETTLE_S, DockerProbe
+from guard.checks.site import Site
+from guard.config.schema import DockerCheck
 from guard.errors import EngineDown, EngineError, EngineUnreachable
-from guard.model import ContainerFacts, ContainerUnit, Host, Measurement, State, SwarmUnit, TaskFacts
+from guard.model import ContainerFacts, ContainerUnit, Host, Image, Measurement, State, SwarmUnit, TaskFacts
 from tests.fakes import FakeEngine, FakeEngines, container_facts, run_virtually
 
 NOW = datetime(2026, 11, 1, 12, 0, 0, tzinfo=UTC)
@@ -204,3 +206,62 @@ def test_any_manager_can_be_asked_for_a_swarm_service(
     assert measured.state is state, measured
     if state is State.UNKNOWN:
         assert "away" in measured.reason and "a worker" in measured.reason
+
+
+OLD, NEW = Image("web:1.0.0", "sha256:" + "1" * 64), Image("web:1.1.0", "sha256:" + "2" * 64)
+DIGEST = Image("web:1.1.0", "sha256:" + "d" * 64, "web@sha256:" + "d" * 64)
+UNDER_TEST: dict[str, tuple[dict[str, Any], Image | None, State, str]] = {
+    "nothing is expected": ({"image": OLD}, None, State.HEALTHY, "runs"),
+    "it runs": ({"image": NEW}, NEW, State.HEALTHY, "runs"),
+    "it runs under another name": ({"image": Image("web:stable", NEW.image_id)}, NEW, State.HEALTHY, "runs"),
+    "another image runs": (
+        {"image": OLD},
+        NEW,
+        State.UNHEALTHY,
+        "container web runs web:1.0.0 (111111111111), not the release under test web:1.1.0 (222222222222)",
+    ),
+    "the tag was moved": ({"image": Image("web:1.1.0", OLD.image_id)}, NEW, State.UNHEALTHY, "not the release"),
+    "another image, and healthy by itself": ({"image": OLD, "health": "healthy"}, NEW, State.UNHEALTHY, "not the"),
+    "another image that is dead": ({"image": OLD, "status": "dead"}, NEW, State.UNHEALTHY, "is dead"),
+    "a swarm's other image": ({"image": OLD, "tasks": TaskFacts(1, 1)}, NEW, State.UNHEALTHY, "service web runs web:1"),
+    "a manager without the digest": ({"image": NEW, "tasks": TaskFacts(1, 1)}, DIGEST, State.HEALTHY, "is whole"),
+    "a swarm's other digest": (
+        {"image": Image("web:1.1.0", "sha256:e", "web@sha256:e"), "tasks": TaskFacts(1, 1)},
+        DIGEST,
+        State.UNHEALTHY,
+        "not the release under test",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNDER_TEST)
+def test_only_the_release_under_test_will_do(name: str) -> None:
+    changes, should, state, reason = UNDER_TEST[name]
+
+    async def main() -> Measurement:
+        engine = FakeEngine()
+        engine.containers = {"web": container_facts(**changes)}
+        engines = FakeEngines({"": engine})
+        return await DockerProbe(engines, None, ContainerUnit("web"), 5.0, under_test=lambda: should).measure()
+
+    measured = run_virtually(main())
+    assert measured.state is state, measured
+    assert reason in measured.reason
+
+
+def test_what_should_run_may_change_between_two_looks() -> None:
+    async def main() -> list[State]:
+        should: list[Image | None] = [None]
+        engine = FakeEngine()
+        engine.containers = {"web": container_facts(image=OLD)}
+        site = Site(None, FakeEngines({"": engine}), ContainerUnit("web"), under_test=lambda: should[0])
+        probes = [DockerProbe.build(check, site) for check in (DockerCheck(), DockerCheck(container="web"))]
+        beside = DockerProbe.build(DockerCheck(container="db"), site)
+        engine.containers["db"] = container_facts(image=Image("db:15", "sha256:" + "5" * 64))
+        seen = []
+        for should[0] in (NEW, OLD, None):
+            seen += [(await probe.measure()).state for probe in probes]
+            assert (await beside.measure()).state is State.HEALTHY, "a container beside the service is no release of it"
+        return seen
+
+    assert run_virtually(main()) == [State.UNHEALTHY] * 2 + [State.HEALTHY] * 4

@@ -37,6 +37,7 @@ def test_every_key_of_the_json_schema_is_described() -> None:
         ("services: [{name: web, checks: [{type: command, command: [x], env: {A: b, C: {file: d}}}]}]", True),
         ("services: [{name: web, checks: [{type: command, command: x}]}]", False),
         ("services: [{name: web, checks: [{type: tcp, address: db}]}]", False),
+        ("services: [{name: web, checks: [{type: prometheus, url: 'http://p', query: up, max: 1}]}]", True),
         ("services: [{name: web, checks: [{}]}]", False),
         ("services: [{name: web, checks: [{type: docker, intervall: 5}]}]", False),
         ("services: [{name: web, checks: [{type: http}]}]", False),
@@ -63,6 +64,13 @@ def test_reading_a_configuration_does_not_load_ansible() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_schema_leaves_a_plug_ins_check_to_guard_but_not_its_common_keys() -> None:
+    schema = Draft202012Validator(json_schema())
+    check = "services: [{name: web, checks: [{type: file_age, path: /x%s}]}]"
+    assert schema.is_valid(yaml.safe_load(check % ""))
+    assert not schema.is_valid(yaml.safe_load(check % ", failure_threshold: soon"))
 
 
 def test_the_documentation_names_every_key() -> None:
