@@ -63,7 +63,7 @@ def test_a_stuck_check_delays_no_other() -> None:
 def test_starts_are_spread_over_the_interval_unless_all_begin_immediately() -> None:
     def first_starts(immediately: bool) -> list[float]:
         probes = [FakeProbe() for _ in range(100)]
-        run_for(0.999, [target(p, str(n), 1.0) for n, p in enumerate(probes)], immediately=immediately)
+        run_for(1.5, [target(p, str(n), 1.0) for n, p in enumerate(probes)], immediately=immediately)
         return sorted(probe.began[0] for probe in probes)
 
     assert first_starts(immediately=True) == [0.0] * 100

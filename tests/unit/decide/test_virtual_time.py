@@ -141,7 +141,7 @@ class World:
             min_gap_s=self.settings.min_gap_s,
             last_automatic_at=None if ended is None else BEGIN + timedelta(seconds=ended),
             critical_services=len(critical),
-            critical_failing=sum(self.counters.in_a_row(name) is not None for name in critical),
+            failing_together=frozenset(name for name in critical if self.counters.in_a_row(name) is not None),
             plans={"a": PLAN},
         )
 

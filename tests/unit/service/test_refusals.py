@@ -13,6 +13,7 @@ import pytest
 import structlog
 
 from guard.config.schema import GuardConfig, ServiceConfig
+from guard.decide import watch as deciding
 from guard.decide.policy import RULES
 from guard.decide.thresholds import Thresholds
 from guard.model import Gate, Image, LocalImage, Measurement, Observation, Release, ReleaseState, Rollback, State
@@ -105,7 +106,7 @@ def scene(tmp_path: Path) -> Scene:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching, "ASK_AGAIN_S", 0.05)
+    monkeypatch.setattr(deciding, "ASK_AGAIN_S", 0.05)
 
 
 def said_no(rollback: Rollback) -> list[str]:
@@ -148,7 +149,8 @@ def test_a_gate_in_which_everything_was_refused_lists_its_rollbacks_with_answers
     answers = document["rollbacks"][0]["answers"]
     assert [a["rule"] for a in answers if not a["allows"]] == ["maintenance"]
     assert "backup" in document["reason"]
-    thresholds = {"failure": 3, "warning": 2, "success": 1, "interval_s": 0.02, "timeout_s": 0.5}
+    counting = {"failure": 3, "warning": 2, "success": 1, "window": 0, "flaps": 0}
+    thresholds = {**counting, "interval_s": 0.02, "timeout_s": 0.5}
     settings = {"quorum": {"web": "any"}, "targets": {"web/docker@localhost": thresholds}}
     assert ended.settings == {"for_s": 5.0, "within_s": pytest.approx(6.56), **settings}
     assert scene.store.rollbacks("web")[0].settings == ended.settings

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 from guard.config.schema import DockerCheck, ServiceConfig, SwarmTarget
 from guard.model import Host, HostFacts, Image, Release, ReleaseState
-from guard.service.rollback import _went_back
+from guard.service import past
 from guard.service.session import Bound, UnderTest
 from tests.fakes import container_facts
 
@@ -52,10 +51,8 @@ def test_a_swarm_service_is_one_thing_whichever_manager_was_asked() -> None:
 
 
 def went_back(runs: Image, old: Release) -> frozenset[str]:
-    board = UnderTest()
-    board.expect(service(), {"a": NEW})
     facts = {"a": HostFacts("a", "web", container_facts(image=runs)), "b": HostFacts("b", "web", problem="away")}
-    return _went_back(cast("Any", SimpleNamespace(under_test=board)), service(), facts, (old,))
+    return past.went_back({"a": NEW, "b": None}, facts, (old,))
 
 
 def test_only_a_good_release_that_came_back_is_left_in_peace() -> None:

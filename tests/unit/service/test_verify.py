@@ -28,12 +28,20 @@ def verified(states: str, thresholds: Thresholds | None = None, **target: Any) -
 
     async def main() -> tuple[bool, float]:
         session = SimpleNamespace(
-            clock=LoopClock(), engines=None, log=structlog.get_logger(), build_targets=lambda *_: [scheduled]
+            clock=LoopClock(),
+            engines=None,
+            log=structlog.get_logger(),
+            build_targets=lambda *_: [scheduled],
+            store=SimpleNamespace(add_observations=lambda *_: None),
         )
         held, _ = await verify(cast(Any, session), cast(Any, bound), True, Stop())
         return held, asyncio.get_running_loop().time()
 
-    with structlog.testing.capture_logs():
+    async def at_once(work: Any, *arguments: Any) -> Any:
+        return work(*arguments)  # virtual time waits for no thread
+
+    with structlog.testing.capture_logs(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asyncio, "to_thread", at_once)
         return run_virtually(main())
 
 
