@@ -17,7 +17,7 @@ from guard.config.checks import (
     TcpCheck,
     TlsCheck,
 )
-from guard.config.checks.base import FlappingConfig
+from guard.config.checks.counting import FlappingConfig
 from guard.config.checks.http import HttpVersion
 from guard.config.checks.plugin import installed, settings_of
 from guard.config.schema import (
@@ -119,7 +119,7 @@ def known_keys(section: tuple[str | int, ...], check_type: object) -> tuple[str,
         model = _CHECK_MODELS.get(str(check_type))
         if model is None and str(check_type) in installed():
             model = settings_of(str(check_type))
-        return tuple(model.model_fields) if model else ("type",)
+        return tuple(sorted(model.model_fields, key=lambda key: key not in ("name", "type"))) if model else ("type",)
     section_model = _SECTIONS.get(names[-1])
     if section_model is None:
         return ()

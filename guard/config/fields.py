@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationInfo, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, ValidationInfo, WithJsonSchema
 
 from guard.config.durations import parse_duration
 from guard.config.substitute import check_template, fill_for_validation, has_template
@@ -22,9 +21,7 @@ _NAME = re.compile(NAME, re.ASCII)
 _CONTAINER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}", re.ASCII)
 _PLAYBOOK = re.compile(r"[a-z][a-z0-9_-]{0,62}@[0-9]{1,9}(\.[0-9]{1,9}){0,2}", re.ASCII)
 _PERCENT = re.compile(r"[0-9]{1,3}(\.[0-9]{1,6})?%", re.ASCII)
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f]")
+UNSAFE = re.compile(r"[\x00-\x1f\x7f]")
 
 FROM_ENVIRONMENT = {"type": "string", "pattern": r"\$\{"}  # what a number may be as long as it is not substituted
 
@@ -177,7 +174,7 @@ TaskFile = Annotated[Path, BeforeValidator(_task_file), WithJsonSchema({"type": 
 # --- names ---
 
 
-def _text(value: object) -> str:
+def as_text(value: object) -> str:
     """YAML reads 5432 as a number; whoever writes it where a text belongs must say so."""
     if not isinstance(value, str):
         raise ValueError("expected text (put it in quotes)")
@@ -186,7 +183,7 @@ def _text(value: object) -> str:
     return value
 
 
-Text = Annotated[str, BeforeValidator(_text)]
+Text = Annotated[str, BeforeValidator(as_text)]
 
 
 def _name(value: object) -> str:
@@ -201,8 +198,8 @@ Name = Annotated[str, BeforeValidator(_name), WithJsonSchema({"type": "string", 
 
 
 def _pattern(value: object) -> str:
-    text = _text(value)
-    if not text.strip() or text.lstrip().startswith(("-", "@")) or _UNSAFE.search(text):
+    text = as_text(value)
+    if not text.strip() or text.lstrip().startswith(("-", "@")) or UNSAFE.search(text):
         raise ValueError(
             "expected an Ansible host pattern such as web or web:&dc1:!web3 (no '-' or '@' in front, one line)"
         )
@@ -227,7 +224,7 @@ PlaybookName = Annotated[
 
 
 def _template(value: object) -> str:
-    text = _text(value)
+    text = as_text(value)
     check_template(text)
     return text
 
@@ -259,7 +256,7 @@ def _url(value: object) -> str:
     text = _template(value)
     expected = "expected a URL such as http://{{ ansible_host }}:8080/healthz"
     filled = fill_for_validation(text)
-    if _UNSAFE.search(filled) or " " in filled or not filled.lower().startswith(("http://", "https://")):
+    if UNSAFE.search(filled) or " " in filled or not filled.lower().startswith(("http://", "https://")):
         raise ValueError(expected)
     try:
         parts = urlsplit(filled)
@@ -281,124 +278,7 @@ def plain(text: str) -> str:
     return text
 
 
-PlainText = Annotated[str, BeforeValidator(_text), AfterValidator(plain)]
-
-
-# --- secrets ---
-
-_SECRET_SCHEMA = {
-    "anyOf": [
-        {"type": "string"},
-        {
-            "type": "object",
-            "properties": {"file": {"type": "string", "description": "File to read; relative to the configuration"}},
-            "required": ["file"],
-            "additionalProperties": False,
-        },
-    ]
-}
-
-
-def _secret(value: object, info: ValidationInfo) -> str:
-    """A text, or the content of ``{file: PATH}`` without the line end behind it."""
-    if isinstance(value, SecretStr):
-        return value.get_secret_value()
-    if not isinstance(value, Mapping):
-        return _text_or_file(value)
-    here = reading(info)
-    name = value.get("file")
-    if here is None or set(value) != {"file"} or not isinstance(name, str) or not name or "\x00" in name:
-        raise ValueError("expected text or {file: PATH}")
-    path = here.folder / name
-    try:
-        text = path.read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ValueError(f"cannot read the secret file {path}: {why}") from error
-    if not text:
-        raise ValueError(f"the secret file {path} is empty")
-    here.secrets.add(text)
-    return text
-
-
-def _text_or_file(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError("expected text or {file: PATH}")
-    return _text(value)
-
-
-def _dsn(value: object, info: ValidationInfo) -> SecretStr | None:
-    if value is None and reading(info) is None:
-        return None  # only the built-in set may lack it: its check then observes `unknown`
-    text = _secret(value, info)
-    check_template(text)
-    if not has_template(text) and not (re.match(r"postgres(ql)?://", text) or "=" in text):
-        raise ValueError("expected a PostgreSQL address such as postgresql://user:password@host:5432/database")
-    return SecretStr(text)
-
-
-Dsn = Annotated[SecretStr | None, BeforeValidator(_dsn), WithJsonSchema(_SECRET_SCHEMA)]
-
-
-def _environment(value: object, info: ValidationInfo) -> dict[str, str]:
-    if not isinstance(value, Mapping):
-        raise ValueError("expected a mapping of variable names to texts")
-    given = {}
-    for name, item in value.items():
-        if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
-            raise ValueError(f"{name!r} is not the name of an environment variable")
-        try:
-            given[name] = _secret(item, info)
-            check_template(given[name])
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
-    return given
-
-
-Environment = Annotated[
-    dict[str, str],
-    BeforeValidator(_environment),
-    WithJsonSchema({"type": "object", "additionalProperties": _SECRET_SCHEMA}),
-]
-
-
-def _headers(value: object, info: ValidationInfo) -> dict[str, str]:
-    if not isinstance(value, Mapping):
-        raise ValueError("expected a mapping of header names to texts")
-    headers = {}
-    for name, given in value.items():
-        if not isinstance(name, str) or not _TOKEN.fullmatch(name):
-            raise ValueError(f"{name!r} is not a header name")
-        text = str(given) if isinstance(given, int) and not isinstance(given, bool) else _header_text(name, given, info)
-        headers[name] = text
-    return headers
-
-
-def _header_text(name: str, given: object, info: ValidationInfo) -> str:
-    try:
-        text = _secret(given, info)
-        check_template(text)
-    except ValueError as error:
-        raise ValueError(f"header {name}: {error}") from error
-    if _UNSAFE.search(text):
-        raise ValueError(f"header {name}: expected one line without control characters")
-    return text
-
-
-Headers = Annotated[
-    dict[str, str],
-    BeforeValidator(_headers),
-    WithJsonSchema(
-        {"type": "object", "additionalProperties": {"anyOf": [*_SECRET_SCHEMA["anyOf"], {"type": "integer"}]}}
-    ),
-]
-
-
-def _request_body(value: object, info: ValidationInfo) -> str:
-    return plain(_secret(value, info))
-
-
-RequestBody = Annotated[str, BeforeValidator(_request_body), WithJsonSchema(_SECRET_SCHEMA)]
+PlainText = Annotated[str, BeforeValidator(as_text), AfterValidator(plain)]
 
 
 # --- HTTP expectations ---
@@ -444,7 +324,7 @@ StatusSet = Annotated[
 
 
 def _regex(value: object) -> str:
-    text = plain(_text(value))
+    text = plain(as_text(value))
     try:
         re.compile(text)
     except (re.error, OverflowError, RecursionError) as error:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from guard.config import fields
 from guard.config.checks import Check, DockerCheck, HttpCheck, HttpExpect, PostgresCheck, settle
-from guard.config.checks.base import DegradedAs, Flapping
+from guard.config.checks.counting import Counting
 from guard.config.maintenance import MaintenanceConfig
 from guard.decide.windows import Window
 from guard.errors import UsageError
@@ -25,25 +25,8 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Defaults(_Frozen):
+class Defaults(Counting):
     """What a check gets for the keys that it leaves out."""
-
-    interval: Annotated[fields.PositiveSeconds, Field(description="Time between two starts of a check.")] = 30.0
-    timeout: Annotated[fields.PositiveSeconds, Field(description="One deadline around a whole check.")] = 10.0
-    failure_threshold: Annotated[fields.Count, Field(description="Failures in a row that cross the threshold.")] = 3
-    warning_threshold: Annotated[fields.Count, Field(description="Failures in a row that warn and arm a rollback.")] = 2
-    success_threshold: Annotated[fields.Count, Field(description="Successes in a row that count as recovered.")] = 1
-    initial_delay: Annotated[
-        fields.Seconds, Field(description="No measurement before this long after guard begins to watch.")
-    ] = 0.0
-    confirm_interval: Annotated[
-        fields.PositiveSeconds | None,
-        Field(description="Interval from a first failure until it recovers or crosses. Default: the interval."),
-    ] = None
-    flapping: Annotated[
-        Flapping, Field(description="So many failures among the last ones cross the threshold too, or none.")
-    ] = None
-    degraded_as: Annotated[DegradedAs, Field(description="What a degraded answer is taken for.")] = "degraded"
 
 
 class RetentionConfig(_Frozen):

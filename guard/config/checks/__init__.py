@@ -8,6 +8,7 @@ from pydantic import Discriminator, Field, Tag
 
 from guard.config.checks.base import CheckBase
 from guard.config.checks.command import CommandCheck
+from guard.config.checks.counting import THRESHOLD_KEYS
 from guard.config.checks.docker import DockerCheck
 from guard.config.checks.http import HttpCheck, HttpExpect
 from guard.config.checks.plugin import PluginCheck, PluginSettings, installed
@@ -58,18 +59,6 @@ Check = Annotated[
     Annotated[BuiltIn, Tag("built-in")] | Annotated[PluginCheck, Tag("plug-in")],
     Discriminator(_kind),
 ]
-THRESHOLD_KEYS = (
-    "interval",
-    "timeout",
-    "failure_threshold",
-    "warning_threshold",
-    "success_threshold",
-    "initial_delay",
-    "confirm_interval",
-    "flapping",
-    "degraded_as",
-)
-"""What `defaults` may say for all checks."""
 
 
 def settle(checks: tuple[Check, ...], *, on_hosts: bool) -> tuple[Check, ...]:

@@ -2,110 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    TypeAdapter,
-    ValidationInfo,
-    WithJsonSchema,
-    field_validator,
-)
+from pydantic import Field, PrivateAttr
 
 from guard.config import fields
+from guard.config.checks.counting import Counting
 from guard.config.substitute import has_template
 from guard.decide.thresholds import Thresholds
 
 
-class FlappingConfig(BaseModel):
-    """Failures that come and go: so many among so many."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    window: Annotated[fields.Window, Field(description="How many of the last known observations are looked at.")] = 10
-    failures: Annotated[
-        fields.Count, Field(description="How many of them must be failures.", validate_default=True)
-    ] = 5
-
-    @field_validator("failures", mode="after")
-    @classmethod
-    def _fits(cls, failures: int, info: ValidationInfo) -> int:
-        window = info.data.get("window", failures)
-        if failures > window:
-            raise ValueError(f"expected at most window ({window})")
-        return failures
-
-
-def _none(value: object) -> object:
-    return None if value == "none" else value
-
-
-Flapping = Annotated[
-    FlappingConfig | None,
-    BeforeValidator(_none),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"const": "none"},
-                {
-                    "type": "object",
-                    "additionalProperties": False,
-                    "properties": {
-                        "window": TypeAdapter(fields.Window).json_schema(),
-                        "failures": TypeAdapter(fields.Count).json_schema(),
-                    },
-                },
-            ]
-        }
-    ),
-]
-DegradedAs = Literal["degraded", "unhealthy", "healthy"]
-
-
-class CheckBase(BaseModel):
-    """What every check has. Whatever a file's check leaves out comes from its ``defaults``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class CheckBase(Counting):
+    """What every check has."""
 
     name: Annotated[
         fields.Name,
         Field(description="Name of the check, unique in its service. Default: its type; then http-2, http-3 …"),
     ] = ""
-    interval: Annotated[
-        fields.PositiveSeconds, Field(description="Time between two starts of the check. Default: `defaults`.")
-    ] = 30.0
-    timeout: Annotated[
-        fields.PositiveSeconds,
-        Field(description="One deadline around the whole check; longer is unhealthy. Default: `defaults`."),
-    ] = 10.0
-    failure_threshold: Annotated[
-        fields.Count, Field(description="Failures in a row that cross the threshold. Default: `defaults`.")
-    ] = 3
-    warning_threshold: Annotated[
-        fields.Count, Field(description="Failures in a row that warn and arm a rollback. Default: `defaults`.")
-    ] = 2
-    success_threshold: Annotated[
-        fields.Count, Field(description="Successes in a row that count as recovered. Default: `defaults`.")
-    ] = 1
-
-    initial_delay: Annotated[
-        fields.Seconds, Field(description="No measurement before this long after guard begins to watch. Default: 0.")
-    ] = 0.0
-    confirm_interval: Annotated[
-        fields.PositiveSeconds | None,
-        Field(description="Interval from a first failure until it recovers or crosses. Default: the interval."),
-    ] = None
-    flapping: Annotated[
-        Flapping, Field(description="So many failures among the last ones cross the threshold too. Default: none.")
-    ] = None
-    degraded_as: Annotated[
-        DegradedAs,
-        Field(description="What a degraded answer is taken for. Default: degraded, neither good nor bad."),
-    ] = "degraded"
 
     _on_hosts: bool = PrivateAttr(default=False)  # the service has hosts; set by ServiceConfig
 

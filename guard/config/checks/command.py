@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema
 
-from guard.config import fields
+from guard.config import fields, secret_fields
 from guard.config.checks.base import CheckBase
 from guard.config.substitute import check_template, has_template
 
@@ -79,7 +79,7 @@ class CommandCheck(CheckBase):
         ),
     ]
     env: Annotated[
-        fields.Environment,
+        secret_fields.Environment,
         Field(
             description="Environment variables beside PATH, HOME and LANG; "
             "a value may be {file: PATH} and hold {{ variable }}.",

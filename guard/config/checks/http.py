@@ -8,9 +8,10 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator
 
-from guard.config import fields
+from guard.config import fields, secret_fields
 from guard.config.checks.base import CheckBase
 from guard.config.checks.http_expect import HttpExpect, HttpVersion
+from guard.config.checks.limits import TimeLimits
 
 __all__ = ["HttpCheck", "HttpExpect", "HttpVersion"]
 
@@ -36,7 +37,7 @@ def _pem_file(value: object, info: ValidationInfo) -> Path:
 PemFile = Annotated[Path, BeforeValidator(_pem_file), WithJsonSchema({"type": "string"})]
 
 
-class HttpCheck(CheckBase):
+class HttpCheck(TimeLimits, CheckBase):
     """An HTTP request and what its answer must be."""
 
     type: Annotated[Literal["http"], Field(description="An HTTP request.")] = "http"
@@ -44,17 +45,12 @@ class HttpCheck(CheckBase):
     expect: Annotated[HttpExpect, Field(description="What a good answer looks like.")] = HttpExpect()
     method: Annotated[Literal["GET", "HEAD", "POST", "PUT", "OPTIONS"], Field(description="Request method.")] = "GET"
     headers: Annotated[
-        fields.Headers,
+        secret_fields.Headers,
         Field(description="Request headers; a value may be {file: PATH} and hold {{ variable }}.", repr=False),
     ] = {}  # noqa: RUF012 - pydantic copies a default
     body: Annotated[
-        fields.RequestBody | None, Field(description="Body of a POST or PUT request; or {file: PATH}.", repr=False)
-    ] = None
-    degraded_above: Annotated[
-        fields.PositiveSeconds | None, Field(description="A good answer that takes longer than this is degraded.")
-    ] = None
-    unhealthy_above: Annotated[
-        fields.PositiveSeconds | None, Field(description="A good answer that takes longer than this is unhealthy.")
+        secret_fields.RequestBody | None,
+        Field(description="Body of a POST or PUT request; or {file: PATH}.", repr=False),
     ] = None
     tls_verify: Annotated[fields.Flag, Field(description="Verify the server's certificate.")] = True
     tls_ca: Annotated[
@@ -83,14 +79,6 @@ class HttpCheck(CheckBase):
         if body is not None and method in _WITHOUT_BODY:
             raise ValueError(f"a {method} request has no body: use method POST or PUT")
         return body
-
-    @field_validator("unhealthy_above", mode="after")
-    @classmethod
-    def _later_than_degraded(cls, limit: float | None, info: ValidationInfo) -> float | None:
-        sooner = info.data.get("degraded_above")
-        if limit is not None and sooner is not None and limit <= sooner:
-            raise ValueError(f"must be longer than degraded_above ({sooner:g} s)")
-        return limit
 
     @field_validator("tls_ca", mode="after")
     @classmethod

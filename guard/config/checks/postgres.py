@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator
 
-from guard.config import fields
+from guard.config import fields, secret_fields
 from guard.config.checks.base import CheckBase
+from guard.config.checks.limits import TimeLimits
 
 Scalar = str | int | float | bool | None
 
@@ -31,12 +32,12 @@ Expected = Annotated[
 ]
 
 
-class PostgresCheck(CheckBase):
+class PostgresCheck(TimeLimits, CheckBase):
     """A query over a fresh connection. ``dsn`` is None only in the built-in set without WAREHOUSE_DSN."""
 
     type: Annotated[Literal["postgres"], Field(description="A query to a PostgreSQL server.")] = "postgres"
     dsn: Annotated[
-        fields.Dsn,
+        secret_fields.Dsn,
         Field(description="Connection address (URL or key=value); or {file: PATH}; may hold {{ variable }}."),
     ]
     query: Annotated[fields.PlainText, Field(description="The query to run.", min_length=1)] = "select 1"
@@ -50,12 +51,6 @@ class PostgresCheck(CheckBase):
     max_lag: Annotated[
         fields.PositiveSeconds | None, Field(description="How far a replica may be behind its primary.")
     ] = None
-    degraded_above: Annotated[
-        fields.PositiveSeconds | None, Field(description="Taking longer than this to connect is degraded.")
-    ] = None
-    unhealthy_above: Annotated[
-        fields.PositiveSeconds | None, Field(description="Taking longer than this to connect is unhealthy.")
-    ] = None
 
     @field_validator("max_lag", mode="after")
     @classmethod
@@ -63,14 +58,6 @@ class PostgresCheck(CheckBase):
         if lag is not None and info.data.get("role") == "primary":
             raise ValueError("a primary has no lag: leave max_lag out, or expect role: replica")
         return lag
-
-    @field_validator("unhealthy_above", mode="after")
-    @classmethod
-    def _later_than_degraded(cls, limit: float | None, info: ValidationInfo) -> float | None:
-        sooner = info.data.get("degraded_above")
-        if limit is not None and sooner is not None and limit <= sooner:
-            raise ValueError(f"must be longer than degraded_above ({sooner:g} s)")
-        return limit
 
     def templates(self) -> tuple[str, ...]:
         return () if self.dsn is None else (self.dsn.get_secret_value(),)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator
 
-from guard.config import fields
+from guard.config import fields, secret_fields
 from guard.config.checks.base import CheckBase
 from guard.config.checks.http import PemFile
 from guard.config.promql import check_query
@@ -49,7 +49,7 @@ class PrometheusCheck(CheckBase):
         Number | None, Field(description="A sample above this is unhealthy. At least one of min and max is needed.")
     ] = Field(default=None, validate_default=True)
     headers: Annotated[
-        fields.Headers,
+        secret_fields.Headers,
         Field(description="Request headers; a value may be {file: PATH} and hold {{ variable }}.", repr=False),
     ] = {}  # noqa: RUF012 - pydantic copies a default
     tls_verify: Annotated[fields.Flag, Field(description="Verify the server's certificate.")] = True

@@ -112,7 +112,7 @@ ERRORS = [
     (one("{type: docker, failure_threshold: yes}"), 4, "services[0].checks[0].failure_threshold", "got true"),
     (one("{type: docker, failure_threshold: 2.5}"), 4, "services[0].checks[0].failure_threshold", "got 2.5"),
     (one("{type: docker, warning_threshold: 4}"), 4, "services[0].checks[0].warning_threshold", "at most"),
-    (one("{type: docker, urll: x}"), 4, "services[0].checks[0].urll", "Known keys here: name, interval"),
+    (one("{type: docker, urll: x}"), 4, "services[0].checks[0].urll", "Known keys here: name, type, interval"),
     (one("{type: dockr}"), 4, "services[0].checks[0].type", 'command or prometheus, got "dockr"'),
     (one("{type: prometheu}"), 4, "services[0].checks[0].type", "command or prometheus, got"),
     (one("{url: x}"), 4, "services[0].checks[0]", "missing key type"),
