@@ -70,6 +70,6 @@ def gate(
         else:
             for line in gate_text(ended, ()):  # its rollbacks were told when they ended
                 click.echo(line)
-        return hand_over(reports, ended.document, EXIT_CODES[ended.outcome or GateOutcome.INCONCLUSIVE])
+        return hand_over(session, reports, ended.document, EXIT_CODES[ended.outcome or GateOutcome.INCONCLUSIVE])
 
     return with_session(options, work, tell=nobody if options.json else TextLines())

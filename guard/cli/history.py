@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from guard.cli.options import Options, common_options
-from guard.cli.reports import report_option
+from guard.cli.reports import explained, report_option
 from guard.cli.running import say, with_session
 from guard.errors import UsageError
 
@@ -47,11 +47,11 @@ def history(options: Options, id_: str | None, limit: int, reports: tuple[Report
         if rollback is not None:
             left = evidence(Path(rollback.artifacts)) if rollback.artifacts else Evidence()
             told = {**rollback_document(rollback), "events": list(left.events), "logs": dict(left.logs)}
-            write(reports, told)
+            write(reports, told, explained(session, id_))
             say(options, told, rollback_text(rollback, left.events, left.logs))
         elif gate is not None:
             of_gate = [r for r in store.rollbacks(None, 10_000) if r.gate_id == gate.id]
-            write(reports, _gate_document(gate))
+            write(reports, _gate_document(gate), explained(session, id_))
             say(options, _gate_document(gate), gate_text(gate, of_gate))
         else:
             raise UsageError(f"no rollback or gate {id_!r} is on record", hint="guard history lists them")

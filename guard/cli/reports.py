@@ -10,6 +10,8 @@ import click
 
 if TYPE_CHECKING:
     from guard.report.files import Report
+    from guard.report.shape import Document
+    from guard.service.session import Session
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -31,11 +33,23 @@ def report_option(function: F) -> F:
         multiple=True,
         metavar="KIND=FILE",
         callback=_parsed,
-        help="Write a report: junit, markdown, json or dotenv. May be repeated.",
+        help="Write a report: junit, markdown, html, json or dotenv. May be repeated.",
     )(function)
 
 
-def hand_over(reports: Sequence[Report], document: Mapping[str, object], code: int) -> int:
+def explained(session: Session, id_: str) -> Callable[[], Document]:
+    """What ``guard explain`` says, when it is asked for."""
+
+    def told() -> Document:
+        from guard.report.explain import explain_document
+        from guard.service.explain import explain
+
+        return explain_document(explain(session.store, session.config, id_))
+
+    return told
+
+
+def hand_over(session: Session, reports: Sequence[Report], document: Mapping[str, object], code: int) -> int:
     """Write the reports and tell the CI system. The exit code: a report that could not be written never hides it."""
     from guard.errors import StateError
 
@@ -44,7 +58,7 @@ def hand_over(reports: Sequence[Report], document: Mapping[str, object], code: i
         if reports:
             from guard.report.files import write
 
-            write(reports, document)
+            write(reports, document, explained(session, str(document["id"])))
     except StateError as error:
         problems.append(error.message)
     if os.environ.get("GITHUB_ACTIONS") == "true":

@@ -89,7 +89,7 @@ def _roll_back(
         await tidy(session)
         document = rollback_document(ended)
         say(options, document, ())  # its text was told when it ended
-        return hand_over(reports, document, EXIT_CODES[ended.outcome])
+        return hand_over(session, reports, document, EXIT_CODES[ended.outcome])
 
     return with_session(options, work, tell=nobody if options.json else TextLines())
 

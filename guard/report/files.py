@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -18,6 +18,7 @@ class Kind(StrEnum):
     JUNIT = "junit"
     MARKDOWN = "markdown"
     JSON = "json"
+    HTML = "html"  # one page with the timeline
     DOTENV = "dotenv"  # variables for the next job: GitLab's artifacts:reports:dotenv
 
 
@@ -42,19 +43,22 @@ def _one(text: str) -> Report:
     return Report(Kind(kind), path)
 
 
-def write(reports: Sequence[Report], document: Document) -> None:
-    """Write them all, each whole or not at all. StateError names those that could not be written."""
+def write(reports: Sequence[Report], document: Document, explained: Callable[[], Document]) -> None:
+    """Write them all, each whole or not at all. StateError names those that could not be written.
+
+    ``explained``: the document of ``guard explain`` about the same, asked for only when a report shows it.
+    """
     problems = []
     for report in reports:
         try:
-            _put(report.file, content(report.kind, document))
+            _put(report.file, content(report.kind, document, explained))
         except OSError as error:
             problems.append(f"the report {report.file} could not be written: {error.strerror}")
     if problems:
         raise StateError("\n".join(problems))
 
 
-def content(kind: Kind, document: Document) -> str:
+def content(kind: Kind, document: Document, explained: Callable[[], Document]) -> str:
     match kind:
         case Kind.JUNIT:
             from guard.report.junit import junit
@@ -66,6 +70,10 @@ def content(kind: Kind, document: Document) -> str:
             return markdown(document)
         case Kind.JSON:
             return json.dumps(document, indent=2) + "\n"
+        case Kind.HTML:
+            from guard.report.html import html
+
+            return html(document, explained())
         case Kind.DOTENV:
             return dotenv(document)
 

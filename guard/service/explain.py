@@ -32,6 +32,11 @@ _BY_RULE = {
     "mass_failure": "look for a common cause (network, host); `guard rollback {service}` rolls back by hand",
     "target_known": "`guard ready {service}` says what is missing; `guard rollback {service} --to IMAGE` names one",
     "loop": "`guard rollback {service} --to IMAGE` goes elsewhere",
+    "maintenance": "`guard status` says until when the window is open; `guard rollback {service}` rolls back by hand",
+    "irreversible": "restore the data first; then `guard rollback {service} --force` goes back over it",
+    "failing_before": "`guard check {service}` says what fails: look for what broke before this release came",
+    "guard_offline": "look at this machine's own network and name resolution; `guard check {service}` measures again",
+    "lock": "`guard status` says what the other guard does; wait until it has ended",
     "min_gap": "`guard check {service}` says what fails; `guard rollback {service}` rolls back by hand",
     "dry_run": "run it again without --dry-run",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from guard_command import Guard
@@ -17,7 +18,7 @@ def test_a_gate_that_rolls_back_says_so_in_every_report_and_to_github(
     assert guard("snapshot", "web").code == 0
     fleet.deploy(fleet.provide("1.1.0", Behaviour.ERROR))
     github = {"GITHUB_ACTIONS": "true", "GITHUB_OUTPUT": f"{tmp_path}/out", "GITHUB_STEP_SUMMARY": f"{tmp_path}/sum"}
-    asked = [f"--report={kind}={tmp_path}/report.{kind}" for kind in ("junit", "markdown", "json", "dotenv")]
+    asked = [f"--report={kind}={tmp_path}/report.{kind}" for kind in ("junit", "markdown", "html", "json", "dotenv")]
     ran = guard("gate", "web", "--for", "3s", *asked, env=github)
     assert ran.code == 3, ran
     suite = next(iter(JUnitXml.fromfile(f"{tmp_path}/report.junit")))
@@ -25,6 +26,9 @@ def test_a_gate_that_rolls_back_says_so_in_every_report_and_to_github(
     assert "outcome" in failed and any(name.startswith("http@") for name in failed)
     assert not [name for name in failed if name.startswith("rollback@")]
     assert "rolled back" in (tmp_path / "report.markdown").read_text()
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<rect") > 6 and "threshold crossed" in page and "mass_failure" in page
+    assert not re.findall(r"(?:src|href)=|url\(|@import|<script", page), "it loads nothing"
     assert "outcome=rolled_back\n" in (tmp_path / "out").read_text()
     assert (tmp_path / "sum").read_text() == (tmp_path / "report.markdown").read_text()
     assert "::error title=guard gate" in ran.stderr

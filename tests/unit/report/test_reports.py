@@ -102,14 +102,14 @@ def test_markdown_tells_hosts_and_images() -> None:
 
 
 def test_dotenv_holds_ids_and_closed_words_only() -> None:
-    text = content(Kind.DOTENV, gate("rolled_back", rollbacks=(rollback(), rollback())))
+    text = content(Kind.DOTENV, gate("rolled_back", rollbacks=(rollback(), rollback())), dict)
     assert text == "GUARD_OUTCOME=rolled_back\nGUARD_ID=gt-1\nGUARD_ROLLBACKS=rb-1 rb-1\n"
 
 
 def test_reports_are_written_whole_and_the_old_one_is_replaced(tmp_path: Path) -> None:
     file = tmp_path / "out.json"
     file.write_text("old")
-    write([Report(Kind.JSON, file)], gate("healthy"))
+    write([Report(Kind.JSON, file)], gate("healthy"), dict)
     assert json.loads(file.read_text())["outcome"] == "healthy"
     assert [each.name for each in tmp_path.iterdir()] == ["out.json"]
 
@@ -117,7 +117,7 @@ def test_reports_are_written_whole_and_the_old_one_is_replaced(tmp_path: Path) -
 def test_a_report_that_cannot_be_written_is_named_and_the_others_are_written(tmp_path: Path) -> None:
     gone = tmp_path / "gone" / "a.json"
     with pytest.raises(StateError, match=r"a\.json could not be written"):
-        write([Report(Kind.JSON, gone), Report(Kind.JSON, tmp_path / "b.json")], gate("healthy"))
+        write([Report(Kind.JSON, gone), Report(Kind.JSON, tmp_path / "b.json")], gate("healthy"), dict)
     assert (tmp_path / "b.json").exists()
 
 
