@@ -188,6 +188,8 @@ class Swap(Preparing):
         leftover = None
         for kept in (self.previous, self.spare):
             if kept is not None:
+                if not never_started(kept) and self.log_tail is None:  # why it was replaced may stand there alone
+                    self.log_tail = masked(self.engine.log_tail(kept), kept)
                 self.step(REMOVE_OLD)
                 try:
                     self.engine.remove(kept["Id"])

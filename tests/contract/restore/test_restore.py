@@ -229,6 +229,13 @@ def test_a_backup_tag_that_another_rollback_has_given_in_the_same_second_stays_i
     restore.engine.docker("rmi", "web:backup_20261123_101112")
 
 
+def test_the_last_words_of_the_container_that_is_replaced_are_kept(restore: Restore) -> None:
+    restore.deploy(command=("/bin/sh", "-c", "echo I cannot go on; sleep 1000"))
+    result = restore("swap")
+    assert result["state"] == "restored"
+    assert "I cannot go on" in result["log_tail"]
+
+
 def test_a_paused_container_is_replaced(restore: Restore) -> None:
     restore.deploy()
     restore.engine.docker("pause", "web")
