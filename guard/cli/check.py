@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from guard.cli.complete import service_names
 from guard.cli.options import Options, common_options
 from guard.cli.running import say, until, with_session
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("services", nargs=-1)
+@click.argument("services", nargs=-1, shell_complete=service_names)
 @common_options
 def check(options: Options, services: tuple[str, ...]) -> int:
     """One round of all checks, now. Exit code: 0 all healthy, 1 some unhealthy, 6 only unknown."""

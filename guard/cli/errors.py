@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from itertools import pairwise
 
 import click
 
@@ -20,7 +21,7 @@ def run(command: click.Command, arguments: Sequence[str]) -> int:
     """Run a command and return the exit code of CONTRACT §3. A command returns its own code, or None for 0."""
     as_json = _wants_json(arguments)
     try:
-        code = command.main(list(arguments), prog_name="guard", standalone_mode=False)
+        code = command.main(list(arguments) or ["--help"], prog_name="guard", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as ended:
@@ -46,8 +47,7 @@ def run(command: click.Command, arguments: Sequence[str]) -> int:
 
 
 def _wants_json(arguments: Sequence[str]) -> bool:
-    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
-    return any(a == "--output=json" or (a == "--output" and b == "json") for a, b in pairs)
+    return "--output=json" in arguments or ("--output", "json") in pairwise(arguments)
 
 
 def _say(message: str, hint: str | None, code: int, as_json: bool) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from guard.cli.complete import service_names
 from guard.cli.options import Options, common_options
 from guard.cli.reports import hand_over, report_option
 from guard.cli.running import duration, with_session
@@ -28,7 +29,7 @@ EXIT_CODES = {
 
 
 @click.command()
-@click.argument("services", nargs=-1, required=True)
+@click.argument("services", nargs=-1, required=True, shell_complete=service_names)
 @click.option("--for", "for_", required=True, metavar="DURATION", help="How long it must be healthy, such as 5m.")
 @click.option("--within", metavar="DURATION", help="By when that time of health must have begun.")
 @click.option("--dry-run", is_flag=True, help="Watch and decide, but change no host.")

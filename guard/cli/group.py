@@ -29,6 +29,7 @@ COMMANDS = {
     "playbooks": "Installed playbook versions and their digests.",
     "schema": "The JSON Schema of the configuration.",
     "doctor": "What of this machine and the hosts would stand in the way, and its fix.",
+    "completion": "The completion script of bash, zsh or fish.",
     "demo": "The whole story on a throw-away fleet.",
 }
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from guard.cli.complete import service_names
 from guard.cli.options import Options, common_options
 from guard.cli.running import duration, say, with_session
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("service")
+@click.argument("service", shell_complete=service_names)
 @click.option("--for", "for_", required=True, metavar="DURATION", help="How long, such as 2h.")
 @click.option("--reason", required=True, metavar="TEXT", help="Why; shown wherever the hold stops a rollback.")
 @common_options

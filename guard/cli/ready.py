@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from guard.cli.complete import service_names
 from guard.cli.options import Options, common_options
 from guard.cli.running import say, until, with_session
 
@@ -17,7 +18,7 @@ CANNOT = 4
 
 
 @click.command()
-@click.argument("services", nargs=-1, required=True)
+@click.argument("services", nargs=-1, required=True, shell_complete=service_names)
 @common_options
 def ready(options: Options, services: tuple[str, ...]) -> int:
     """Could each host be rolled back right now, and to what? Exit code: 0 every host, 4 some host can't."""

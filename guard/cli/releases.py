@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from guard.cli.complete import service_names
 from guard.cli.options import Options, common_options
 from guard.cli.running import say, with_session
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("service")
+@click.argument("service", shell_complete=service_names)
 @common_options
 def releases(options: Options, service: str) -> None:
     """The releases of SERVICE on record, newest first: candidate, good or rejected."""

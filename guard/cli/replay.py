@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from guard.cli.complete import service_names
 from guard.cli.options import Options, common_options
 from guard.cli.running import say, with_session
 from guard.errors import UsageError
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("services", nargs=-1)
+@click.argument("services", nargs=-1, shell_complete=service_names)
 @click.option("--since", required=True, metavar="T", help="2026-11-24T14:00:00Z, or 2h for two hours ago.")
 @click.option("--until", metavar="T", help="The same; default: now.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Such as failure_threshold=5; repeatable.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from guard.cli.complete import host_names, service_names
 from guard.cli.options import Options, common_options
 from guard.cli.reports import hand_over, report_option
 from guard.cli.running import say, with_session
@@ -31,9 +32,9 @@ EXIT_CODES = {
 
 
 @click.command()
-@click.argument("service")
+@click.argument("service", shell_complete=service_names)
 @click.option("--to", metavar="REF", help="An image reference, image ID, tag, digest or release ID.")
-@click.option("--limit", metavar="PATTERN", help="Only these hosts (an Ansible pattern).")
+@click.option("--limit", metavar="PATTERN", shell_complete=host_names, help="Only these hosts (an Ansible pattern).")
 @click.option("--force", is_flag=True, help="Override a hold or an irreversible release, or restore a rejected one.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done; change no host.")
 @report_option

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from guard.cli.complete import service_names
 from guard.cli.options import Options, common_options
 from guard.cli.running import say, with_session
 
@@ -17,7 +18,7 @@ CANNOT = 4
 
 
 @click.command()
-@click.argument("services", nargs=-1, required=True)
+@click.argument("services", nargs=-1, required=True, shell_complete=service_names)
 @click.option("--irreversible", is_flag=True, help="The deploy that follows cannot be undone: never go back over it.")
 @common_options
 def snapshot(options: Options, services: tuple[str, ...], irreversible: bool) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from guard.cli.complete import service_names
 from guard.cli.options import Options, common_options
 from guard.cli.running import say, until, with_session
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("services", nargs=-1)
+@click.argument("services", nargs=-1, shell_complete=service_names)
 @common_options
 def status(options: Options, services: tuple[str, ...]) -> None:
     """How things are now: checks, release, hold, maintenance and last rollback.
