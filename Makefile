@@ -36,7 +36,7 @@ lint:
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/mypy --strict molecule/shared/fleet.py
-	$(BIN)/ansible-lint -qq --offline --profile production playbooks molecule
+	$(BIN)/ansible-lint -qq --offline --profile production playbooks molecule integrations/ansible
 
 playbooks:
 	$(BIN)/python playbooks/assemble.py
