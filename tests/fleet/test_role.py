@@ -66,7 +66,7 @@ def test_a_bad_deploy_fails_the_play_and_what_ran_before_is_back(guard: Guard, f
     ran = play(guard, fleet, fleet.provide("1.1.0", Behaviour.ERROR))
     assert ran.returncode != 0, ran.stdout
     assert running(fleet) == everywhere("1.0.0")
-    assert "rolled_back" in ran.stdout or "rolled back" in ran.stdout
+    assert "ROLLED BACK" in ran.stdout, ran.stdout
 
 
 def test_check_mode_changes_nothing_and_says_whether_a_rollback_could_work(guard: Guard, fleet: Fleet) -> None:
