@@ -52,7 +52,7 @@ def gate(
     Exit code: 0 healthy; 3 rolled back and verified; 4 rollback failed or partial;
     5 deliberately not rolled back; 6 inconclusive; 75 another guard holds a service.
     """
-    from guard.cli.lines import TextLines
+    from guard.cli.live import lines
     from guard.report.text import gate_text
     from guard.service.events import nobody
     from guard.service.gate import GateOrder, GateRun
@@ -73,4 +73,7 @@ def gate(
                 click.echo(line)
         return hand_over(session, reports, ended.document, EXIT_CODES[ended.outcome or GateOutcome.INCONCLUSIVE])
 
-    return with_session(options, work, tell=nobody if options.json else TextLines())
+    if options.json:
+        return with_session(options, work, tell=nobody)
+    with lines(for_s) as tell:
+        return with_session(options, work, tell=tell)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 
 import click
 
@@ -19,7 +20,8 @@ class TextLines:
     """One line per change of a target, one per failure that counts, everything that is done about it, and a
     heartbeat when nothing else was said for 30 s."""
 
-    def __init__(self) -> None:
+    def __init__(self, echo: Callable[[str], None] = click.echo) -> None:
+        self._echo = echo
         self._states: dict[TargetKey, State] = {}
         self._said_at = time.monotonic()
 
@@ -51,7 +53,7 @@ class TextLines:
             self._say(f"still watching: {good} of {len(self._states)} targets healthy")
 
     def _say(self, line: str) -> None:
-        click.echo(line)
+        self._echo(line)
         self._said_at = time.monotonic()
 
 

@@ -32,7 +32,8 @@ def watch(
     dry_run: bool,
 ) -> int:
     """Watch all services until SIGINT or SIGTERM; roll critical ones back at their threshold."""
-    from guard.cli.lines import JsonLines, TextLines
+    from guard.cli.lines import JsonLines
+    from guard.cli.live import lines
     from guard.service.watch import Watch
 
     interval_s, timeout_s = duration("--check-interval", check_interval), duration("--timeout", timeout)
@@ -52,9 +53,11 @@ def watch(
         _summary(options, watching, [bound.name for bound in services])
         return 128 + stop.signal_number if stop.signal_number else 0
 
-    tell = JsonLines() if options.json else TextLines()
     at_a_terminal = sys.stderr.isatty()  # there the lines on stdout are enough; a service manager gets the whole log
-    return with_session(options, work, quiet=at_a_terminal, configure=configure, tell=tell)
+    if options.json:
+        return with_session(options, work, quiet=at_a_terminal, configure=configure, tell=JsonLines())
+    with lines() as tell:
+        return with_session(options, work, quiet=at_a_terminal, configure=configure, tell=tell)
 
 
 def _summary(options: Options, watching: Watch, names: list[str]) -> None:
