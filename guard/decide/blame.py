@@ -30,13 +30,17 @@ class Failing:
 
 
 def last_of_another(
-    images: Mapping[str, Image], releases: Sequence[Release], seen_at: datetime | None = None
+    images: Mapping[str, Image], releases: Sequence[Release], now: datetime, seen_at: datetime | None = None
 ) -> datetime | None:
     """When another release than these images (by host) was last known to run. None: never, as far as is known.
 
-    ``seen_at``: when a watch last saw one. ``releases`` is the ledger, newest first.
+    ``seen_at``: when a watch last saw one. ``releases`` is the ledger, newest first. A time that is later than ``now``
+    was written before the clock was set back: it proves nothing.
     """
+    seen_at = seen_at if seen_at is not None and seen_at <= now else None
     for release in releases:
+        if release.recorded_at > now:
+            continue
         both = [host for host in images if host in release.hosts]
         if any(release.hosts[host].image_id != images[host].image_id for host in both):
             return max(release.recorded_at, seen_at or release.recorded_at)

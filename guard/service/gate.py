@@ -115,7 +115,7 @@ class GateRun:
         store, now = self._session.store, self._session.clock.now()
         for name, release in candidates.items():
             past = await asyncio.to_thread(store.releases, name)
-            another = last_of_another(release.hosts, past) if release is not None else None
+            another = last_of_another(release.hosts, past, now) if release is not None else None
             if another is not None:
                 seen = await asyncio.to_thread(store.observations, name, now - REACH)
                 known = baseline(seen, self._terms.failure_thresholds, now)

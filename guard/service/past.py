@@ -41,10 +41,11 @@ def failed_before(
     plans: Mapping[str, HostPlan],
     releases: Sequence[Release],
     earlier_seen: datetime | None,
+    now: datetime,
 ) -> tuple[Failing, ...]:
     """What failed in the same way before the release came that is to be left."""
     left = {host: plan.from_ for host, plan in plans.items() if plan.changes and plan.from_ is not None}
-    return blame.failed_before(crossed, blame.last_of_another(left, releases, earlier_seen)) if left else ()
+    return blame.failed_before(crossed, blame.last_of_another(left, releases, now, earlier_seen)) if left else ()
 
 
 def went_back(

@@ -141,7 +141,7 @@ async def decide(session: Session, bound: Bound, order: Order, seen: Mapping[str
         plans = await with_pullable(session, bound, facts, plans)
     plan = _plan(session, bound, order, plans)
     now = session.clock.now()
-    before = past.failed_before(order.crossed, plans, releases, order.earlier_seen)
+    before = past.failed_before(order.crossed, plans, releases, order.earlier_seen, now)
     policy = PolicyFacts(
         service=bound.name,
         now=now,

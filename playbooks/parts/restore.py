@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from .memory import Memory
-from .problems import EngineError, EngineGone
+from .problems import EngineGone
 from .program import engine_of, survive_hangups, wait_for
 
 PAUSES_S = (0.1, 1.0)  # a swap that an engine broke off half way is looked at afresh and brought to an end, so often
@@ -31,7 +31,7 @@ def restore_with(swap):
             for pause in PAUSES_S:
                 try:
                     return task.swap()
-                except (EngineGone, EngineError) as broken:
+                except swap.BROKEN_OFF_BY as broken:
                     if memory.facts.get("phase") not in ("swapping", "undoing"):
                         raise
                     if isinstance(broken, EngineGone):

@@ -41,6 +41,8 @@ DAY_S = 86400.0
 class Swap(Preparing):
     """One host's work on one container, for one plan."""
 
+    BROKEN_OFF_BY = (EngineGone, EngineError)  # after which it is looked at afresh
+
     def swap(self):
         """The target in place of what runs; on failure what ran is back. Finishes what an earlier run left."""
         self.look()

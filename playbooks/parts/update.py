@@ -22,6 +22,8 @@ POST_UNDO, AWAIT_UNDO = "undo:update-service", "undo:await-tasks"
 class Update(SwarmWork):
     """The update of one service to the plan's target, and the way back."""
 
+    BROKEN_OFF_BY = (EngineGone,)  # a swarm that refuses has changed nothing; the way back is insisted on as it is
+
     def __init__(self, engine, memory, plan, check_mode):
         SwarmWork.__init__(self, engine, memory, plan, check_mode)
         self.down_since = None

@@ -96,9 +96,11 @@ NEW = {"web1": Image("web:2", "2")}
         ([release(1, web1="1"), release(5, web2="1")], None, at(1)),  # of another host
         ([release(1, web1="1", web2="1"), release(5, web1="2", web2="1")], None, at(1)),  # in a rolling deploy
         ([release(5, web1="2")], None, None),
+        ([release(3600, web1="1")], None, None),  # written before the clock was set back
+        ([release(1, web1="1"), release(3600, web1="3")], at(3700), at(1)),
     ],
 )
 def test_when_another_release_was_last_there_is_known_from_the_ledger_or_a_watch(
     past: list[Release], seen_at: datetime | None, known: datetime | None
 ) -> None:
-    assert last_of_another(NEW, past[::-1], seen_at) == known
+    assert last_of_another(NEW, past[::-1], at(60), seen_at) == known

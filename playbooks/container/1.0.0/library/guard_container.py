@@ -682,7 +682,7 @@ def restore_with(swap):
             for pause in PAUSES_S:
                 try:
                     return task.swap()
-                except (EngineGone, EngineError) as broken:
+                except swap.BROKEN_OFF_BY as broken:
                     if memory.facts.get("phase") not in ("swapping", "undoing"):
                         raise
                     if isinstance(broken, EngineGone):
@@ -1533,6 +1533,8 @@ DAY_S = 86400.0
 
 class Swap(Preparing):
     """One host's work on one container, for one plan."""
+
+    BROKEN_OFF_BY = (EngineGone, EngineError)  # after which it is looked at afresh
 
     def swap(self):
         """The target in place of what runs; on failure what ran is back. Finishes what an earlier run left."""

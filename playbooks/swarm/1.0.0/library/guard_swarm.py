@@ -679,7 +679,7 @@ def restore_with(swap):
             for pause in PAUSES_S:
                 try:
                     return task.swap()
-                except (EngineGone, EngineError) as broken:
+                except swap.BROKEN_OFF_BY as broken:
                     if memory.facts.get("phase") not in ("swapping", "undoing"):
                         raise
                     if isinstance(broken, EngineGone):
@@ -1095,6 +1095,8 @@ POST_UNDO, AWAIT_UNDO = "undo:update-service", "undo:await-tasks"
 
 class Update(SwarmWork):
     """The update of one service to the plan's target, and the way back."""
+
+    BROKEN_OFF_BY = (EngineGone,)  # a swarm that refuses has changed nothing; the way back is insisted on as it is
 
     def __init__(self, engine, memory, plan, check_mode):
         SwarmWork.__init__(self, engine, memory, plan, check_mode)
