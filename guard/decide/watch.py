@@ -15,7 +15,7 @@ ASK_AGAIN_S = 5.0  # how often a service that stays failed is asked about again
 
 class Step(StrEnum):
     WAIT = "wait"
-    TELL = "tell"  # the service is not critical: say so, and put every answer on record, once
+    TELL = "tell"  # as ASK, and say that the service is not critical: once in a time of failure
     ASK = "ask"  # every rule, and act on what they answer
 
 
@@ -27,6 +27,4 @@ def next_step(
         return Step.WAIT
     if asked_at is not None and now - asked_at < ASK_AGAIN_S:
         return Step.WAIT
-    if critical:
-        return Step.ASK
-    return Step.WAIT if "critical" in refusing else Step.TELL
+    return Step.ASK if critical or "critical" in refusing else Step.TELL
