@@ -89,11 +89,12 @@ def _bundle(session: Session, file: Path, document: Mapping[str, object], rollba
 
     id_ = str(document["id"])
     told = explain(session.store, session.config, id_)
+    explanation = explain_document(told)
     texts = {
-        "report.html": html(document, explain_document(told)),
+        "report.html": html(document, explanation),
         "report.json": json.dumps(document, indent=2) + "\n",
         "explain.txt": "\n".join(explain_text(told)) + "\n",
-        "explain.json": json.dumps(explain_document(told), indent=2) + "\n",
+        "explain.json": json.dumps(explanation, indent=2) + "\n",
         "configuration.json": json.dumps(redacted(session.config), indent=2, default=str) + "\n",
     }
     kept = {one.id: Path(one.artifacts) for one in rollbacks if one.artifacts and Path(one.artifacts).is_dir()}

@@ -52,6 +52,7 @@ def explained(session: Session, id_: str) -> Callable[[], Document]:
 def hand_over(session: Session, reports: Sequence[Report], document: Mapping[str, object], code: int) -> int:
     """Write the reports and tell the CI system. The exit code: a report that could not be written never hides it."""
     from guard.errors import StateError
+    from guard.report.ci import tell_github
 
     problems = []
     try:
@@ -61,14 +62,11 @@ def hand_over(session: Session, reports: Sequence[Report], document: Mapping[str
             write(reports, document, explained(session, str(document["id"])))
     except StateError as error:
         problems.append(error.message)
-    if os.environ.get("GITHUB_ACTIONS") == "true":
-        from guard.report.ci import tell_github
-
-        try:
-            for line in tell_github(document, os.environ):
-                click.echo(line, err=True)
-        except OSError as error:
-            problems.append(f"GitHub could not be told: {error.strerror}")
+    try:
+        for line in tell_github(document, os.environ):
+            click.echo(line, err=True)
+    except OSError as error:
+        problems.append(f"GitHub could not be told: {error.strerror}")
     for problem in problems:
         click.echo(f"Error: {problem}", err=True)
     return code or (1 if problems else 0)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from guard.decide.names import names_text
 from guard.model import HostFacts, HostPlan, Release
 
 
@@ -60,7 +61,7 @@ def all_crossed(
     for host, plan in sorted(plans.items()):
         if host in facts and (why := crossed(plan, facts[host], releases)):
             told.setdefault(why, []).append(host)
-    return tuple(f"{why} (on {_names(hosts)})" for why, hosts in told.items())
+    return tuple(f"{why} (on {names_text(hosts, 3)})" for why, hosts in told.items())
 
 
 def marked(facts: Mapping[str, HostFacts]) -> bool:
@@ -71,7 +72,3 @@ def marked(facts: Mapping[str, HostFacts]) -> bool:
         if seen.running is not None
         for image in seen.images
     )
-
-
-def _names(hosts: Sequence[str]) -> str:
-    return ", ".join(hosts[:3]) + (f" and {len(hosts) - 3} more" if len(hosts) > 3 else "")

@@ -15,6 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from guard.decide.names import names_text
 from guard.decide.service import crossed_reason
 from guard.decide.thresholds import TargetStatus
 from guard.model import State, TargetKey
@@ -136,7 +137,7 @@ def _time_is_up(progress: Progress, terms: Terms, unseen: Collection[TargetKey])
 
 
 def _named(keys: Sequence[TargetKey]) -> str:
-    return ", ".join(str(key) for key in keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
+    return names_text([str(key) for key in keys])
 
 
 def _deadline(progress: Progress, terms: Terms, row_open: bool, excused: Collection[TargetKey]) -> Decision | None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from guard.decide.names import names_text
 from guard.decide.windows import Opening
 from guard.model import Hold, HostPlan, RuleAnswer, Trigger
 
@@ -125,8 +126,7 @@ def _mass_failure(facts: PolicyFacts) -> tuple[bool, str]:
     if total < LEAST_FOR_MASS:
         return True, f"fewer than {LEAST_FOR_MASS} critical services are watched: a common cause could not be told"
     if count * 2 > total:
-        names = sorted(facts.failing_together)
-        named = ", ".join(names[:5]) + (f" and {count - 5} more" if count > 5 else "")
+        named = names_text(sorted(facts.failing_together))
         return False, (
             f"{count} of {total} critical services began to fail within one interval ({named}): "
             "more likely the network or a common cause than this release"

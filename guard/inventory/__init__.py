@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from guard.config.substitute import Undecryptable
+from guard.decide.names import names_text
 from guard.errors import InventoryError
 from guard.model import Host
 
@@ -267,8 +268,7 @@ def _why(stderr: str) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:10]) or "none"
-    return shown if len(names) <= 10 else f"{shown} and {len(names) - 10} more"
+    return names_text(names, 10) or "none"
 
 
 def _stamp(sources: Iterable[Path]) -> Stamp:

@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from guard.report.files import dotenv
-from guard.report.junit import GOOD_OUTCOMES
 from guard.report.markdown import markdown
-from guard.report.shape import Document, is_gate, text_of
+from guard.report.shape import GOOD_OUTCOMES, Document, is_gate, text_of
 
 SUMMARY_BYTES = 1 << 20
 _MESSAGE = 4000

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from guard.decide.names import names_text
 from guard.decide.thresholds import TargetStatus, Transition
 from guard.decide.timeline import Stretch
 from guard.model import RuleAnswer, State, TargetKey
@@ -265,8 +266,7 @@ def _settings_text(settings: Mapping[str, object]) -> list[str]:
         elif value is not None and value != {}:
             lines += _wrapped(f"{name}: {_pairs(value)}", "  ", "      ")
     for text, targets in groups.items():
-        more = f" and {len(targets) - 6} more" if len(targets) > 6 else ""
-        lines += _wrapped(f"{text}  for {', '.join(sorted(targets)[:6])}{more}", "  ", "      ")
+        lines += _wrapped(f"{text}  for {names_text(sorted(targets), 6)}", "  ", "      ")
     return lines
 
 

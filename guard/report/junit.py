@@ -11,9 +11,18 @@ from datetime import datetime
 
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
-from guard.report.shape import Document, end_of, hosts_of, is_gate, rollbacks_of, services_of, targets_of, text_of
+from guard.report.shape import (
+    GOOD_OUTCOMES,
+    Document,
+    end_of,
+    hosts_of,
+    is_gate,
+    rollbacks_of,
+    services_of,
+    targets_of,
+    text_of,
+)
 
-GOOD_OUTCOMES = ("healthy", "restored", "dry_run")
 _DONE = ("restored", "unchanged")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 Document = Mapping[str, object]
+GOOD_OUTCOMES = ("healthy", "restored", "dry_run")  # of a gate or a rollback
 
 
 def is_gate(document: Document) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
+from guard.decide.names import names_text
 from guard.decide.outcome import RESUMED
 from guard.decide.service import state_of
 from guard.decide.thresholds import TargetStatus
@@ -164,12 +165,6 @@ def rollback_text(rollback: Rollback, events: Sequence[str] = (), logs: Mapping[
     lines.extend(f"  log        {host}: {path}" for host, path in sorted((logs or {}).items()))
     lines.extend(f"  next       {step}" for step in next_steps(rollback, bool(logs)))
     return lines
-
-
-def names_text(names: Sequence[str], most: int = 5) -> str:
-    """``web1, web2``; of many only the first, and how many more."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def _sentence(rollback: Rollback) -> str:

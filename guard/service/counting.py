@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 FLUSH_EVERY_S = 1.0
 WATCH = "watch"  # the source of what a watch observes; a gate's and a verification's are their IDs
+STALE_INTERVALS = 5.0  # so many intervals without an observation break a row: a watch takes no older counters up
 MOST_WAITING = 20_000  # observations kept in memory while the store is away
 
 

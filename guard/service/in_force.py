@@ -10,11 +10,10 @@ from guard.decide.replay import Rules
 from guard.decide.thresholds import Thresholds
 from guard.errors import UsageError
 from guard.model import TargetKey
+from guard.service.settings import counting
 
 if TYPE_CHECKING:
     from guard.config.schema import Check, GuardConfig
-
-STALE_INTERVALS = 5.0  # as many intervals without an observation break a row, as when a watch begins
 
 
 def check_of(config: GuardConfig, key: TargetKey) -> Check | None:
@@ -32,9 +31,7 @@ def configured(config: GuardConfig, keys: Collection[TargetKey]) -> dict[str, ob
     for key in sorted(keys):
         check = check_of(config, key)
         if check is not None:
-            limits = check.thresholds
-            times = {"interval_s": check.interval, "timeout_s": check.timeout}
-            targets[str(key)] = {one.name: getattr(limits, one.name) for one in fields(limits)} | times
+            targets[str(key)] = counting(check.thresholds, check.interval, check.timeout)
     names = {service.name: service.quorum for service in config.services}
     quorum = {name: names[name] for name in sorted({key.service for key in keys}) if name in names}
     return {"quorum": quorum, "targets": targets} if targets else {}

@@ -11,8 +11,8 @@ from guard.decide.replay import Crossing, Judged, Reset, Rules, ServicePolicy, c
 from guard.model import Gate, Observation, Rollback, RollbackOutcome, RuleAnswer, State, TargetKey, Trigger
 from guard.ports import Store
 from guard.report.replay import Replayed, Would
-from guard.service.counting import WATCH
-from guard.service.in_force import STALE_INTERVALS, check_of
+from guard.service.counting import STALE_INTERVALS, WATCH
+from guard.service.in_force import check_of
 
 if TYPE_CHECKING:
     from guard.config.checks import Check

@@ -29,7 +29,7 @@ from guard.model import (
 from guard.schedule import Schedule, ScheduledTarget
 from guard.service import ledger
 from guard.service.arming import Arming
-from guard.service.counting import WATCH, Counters, Recorder, log_observation
+from guard.service.counting import STALE_INTERVALS, WATCH, Counters, Recorder, log_observation
 from guard.service.events import Event, Kind
 from guard.service.housekeeping import tidy
 from guard.service.leases import held
@@ -44,7 +44,6 @@ from guard.service.stop import Stop
 
 RELEASE_LOOK_S = 30.0  # how often the running image of each host is looked at
 TIDY_EVERY_S = 3600.0
-STALE_AFTER = 5.0  # intervals after which an earlier watch's counters are not taken up
 RESUME_EVERY_S = 30.0  # how often unfinished rollbacks and returned hosts are tried again
 
 
@@ -65,6 +64,7 @@ class Watch:
         )
         self._recorder = Recorder(session.store, self._counters, session.log, WATCH)
         self._onsets = Onsets(self._targets)
+        self._settings = {bound.name: settings_of([bound], self._targets.values()) for bound in services}
         self._seen_at: dict[str, datetime] = {}  # when the release in _running was last seen to run
         self._earlier_seen: dict[str, datetime] = {}  # when the one before it was
         self._arming = Arming(session, self._fence)
@@ -116,7 +116,7 @@ class Watch:
                 for key, status in stored.items()
                 if key in self._targets
                 and status.last is not None
-                and (now - status.last.at).total_seconds() <= STALE_AFTER * self._targets[key].interval_s
+                and (now - status.last.at).total_seconds() <= STALE_INTERVALS * self._targets[key].interval_s
             }
             self._counters.resume(fresh)
 
@@ -198,7 +198,7 @@ class Watch:
             earlier_seen=self._earlier_seen.get(bound.name),
             blind=blind,
             watched=watched,
-            settings=settings_of([bound], self._targets.values()),
+            settings=self._settings[bound.name],
         )
 
     def _note_health(self, service: str) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from guard.decide.names import names_text
 from guard.model import (
     Gate,
     GateOutcome,
@@ -18,7 +19,7 @@ from guard.model import (
     RollbackOutcome,
     Trigger,
 )
-from guard.report.text import gate_text, history_text, names_text, rollback_text
+from guard.report.text import gate_text, history_text, rollback_text
 
 NOW = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
 OLD, NEW = Image("web:1.1.0", "sha256:" + "a" * 64), Image("web:1.0.0", "sha256:" + "b" * 64)
